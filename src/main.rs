@@ -1,0 +1,3 @@
+//! The `events-db` server binary.
+
+fn main() {}
