@@ -1,0 +1,3 @@
+//! Everything that knows a library: the ports' implementations and the interfaces to the outside.
+
+pub mod api_error;

@@ -1,0 +1,169 @@
+//! The one table that turns errors into HTTP and gRPC answers.
+
+use crate::domain::attribute::InvalidAttribute;
+use crate::domain::service::AppendEventsError;
+use crate::domain::subscription::{SubscribeError, SubscriptionEnded};
+use crate::ports::authenticator::AuthenticationError;
+use crate::ports::event_repository::{AppendError, DeleteError, Fault, ReadError};
+
+/// What happened, as clients can tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiErrorKind {
+    /// A field, parameter or header is wrong.
+    InvalidArgument,
+    /// The caller is not let in.
+    Unauthenticated,
+    /// There is no such event or path.
+    NotFound,
+    /// The path is right, the method is not.
+    MethodNotAllowed,
+    /// The request or its event is larger than allowed.
+    TooLarge,
+    /// The body's media type is not one we read.
+    UnsupportedMediaType,
+    /// All stream slots are taken.
+    TooManyStreams,
+    /// The store cannot be reached; nothing was done.
+    Unavailable,
+    /// The events may or may not be stored.
+    OutcomeUnknown,
+    /// A fault of ours.
+    Internal,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiErrorRow {
+    /// Last segment of the problem type (RFC 9457).
+    pub slug: &'static str,
+    /// Short text of the kind (RFC 9457 `title`).
+    pub title: &'static str,
+    /// HTTP status.
+    pub http_status: u16,
+    /// gRPC status code, as the number on the wire.
+    pub grpc_code: i32,
+    /// After how many seconds repeating the request makes sense, if it does.
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// An error on its way to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct ApiError {
+    /// What happened.
+    pub kind: ApiErrorKind,
+    /// What the client is told.
+    pub detail: String,
+    /// What only the log is told.
+    #[source]
+    pub cause: Option<Fault>,
+}
+
+impl ApiErrorKind {
+    /// How this kind looks on the wire.
+    #[must_use]
+    pub const fn row(self) -> ApiErrorRow {
+        const fn row(slug: &'static str, title: &'static str, http_status: u16, grpc_code: i32) -> ApiErrorRow {
+            ApiErrorRow { slug, title, http_status, grpc_code, retry_after_seconds: None }
+        }
+        const fn retry(row: ApiErrorRow) -> ApiErrorRow {
+            ApiErrorRow { retry_after_seconds: Some(1), ..row }
+        }
+        match self {
+            Self::InvalidArgument => row("invalid-argument", "Invalid argument", 400, 3),
+            Self::Unauthenticated => row("unauthenticated", "Unauthenticated", 401, 16),
+            Self::NotFound => row("not-found", "Not found", 404, 5),
+            Self::MethodNotAllowed => row("method-not-allowed", "Method not allowed", 405, 12),
+            Self::TooLarge => row("too-large", "Content too large", 413, 8),
+            Self::UnsupportedMediaType => row("unsupported-media-type", "Unsupported media type", 415, 3),
+            Self::TooManyStreams => retry(row("too-many-streams", "Too many streams", 429, 8)),
+            Self::Unavailable => retry(row("unavailable", "Unavailable", 503, 14)),
+            Self::OutcomeUnknown => retry(row("outcome-unknown", "Outcome unknown", 503, 14)),
+            Self::Internal => row("internal", "Internal error", 500, 13),
+        }
+    }
+}
+
+impl ApiError {
+    /// An error that says `detail` to the client.
+    pub fn new(kind: ApiErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), cause: None }
+    }
+
+    /// A field, parameter or header called `name` is wrong; `problem` continues the sentence.
+    pub fn invalid(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::new(ApiErrorKind::InvalidArgument, format!("{name} {problem}"))
+    }
+
+    /// The attribute called `name` is wrong.
+    #[must_use]
+    pub fn attribute(name: &str, problem: InvalidAttribute) -> Self {
+        Self::invalid(name, problem)
+    }
+
+    fn caused(kind: ApiErrorKind, detail: &str, cause: Fault) -> Self {
+        Self { kind, detail: detail.to_owned(), cause: Some(cause) }
+    }
+}
+
+impl From<AuthenticationError> for ApiError {
+    fn from(error: AuthenticationError) -> Self {
+        Self::new(ApiErrorKind::Unauthenticated, error.to_string())
+    }
+}
+
+impl From<AppendEventsError> for ApiError {
+    fn from(error: AppendEventsError) -> Self {
+        match error {
+            AppendEventsError::TooLarge { .. } => Self::new(ApiErrorKind::TooLarge, error.to_string()),
+            AppendEventsError::Store(AppendError::Unavailable(cause)) => {
+                Self::caused(ApiErrorKind::Unavailable, "the event store is unavailable, nothing is stored", cause)
+            }
+            AppendEventsError::Store(AppendError::OutcomeUnknown(cause)) => Self::caused(
+                ApiErrorKind::OutcomeUnknown,
+                "the event store went away while it stored the event: it may be stored or not",
+                cause,
+            ),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(cause) => {
+                Self::caused(ApiErrorKind::Unavailable, "the event store is unavailable", cause)
+            }
+            ReadError::Corrupt(cause) => Self::caused(ApiErrorKind::Internal, "a stored event cannot be read", cause),
+        }
+    }
+}
+
+impl From<DeleteError> for ApiError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Unavailable(cause) => Self::caused(
+                ApiErrorKind::Unavailable,
+                "the event store is unavailable, a part of the events may be deleted",
+                cause,
+            ),
+        }
+    }
+}
+
+impl From<SubscribeError> for ApiError {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::TooMany { .. } => Self::new(ApiErrorKind::TooManyStreams, error.to_string()),
+        }
+    }
+}
+
+impl From<SubscriptionEnded> for ApiError {
+    fn from(error: SubscriptionEnded) -> Self {
+        match error {
+            SubscriptionEnded::ShuttingDown => Self::new(ApiErrorKind::Unavailable, error.to_string()),
+            SubscriptionEnded::Corrupt(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Values and use cases. Nothing here knows a database, a wire format or a framework.
+
+pub mod attribute;
+pub mod event;
+pub mod filter;
+pub mod position;
+pub mod service;
+pub mod subscription;
+pub mod timestamp;

@@ -1,0 +1,95 @@
+//! Which events a reader wants.
+
+use crate::domain::attribute::{EventType, Subject};
+use crate::domain::event::StoredEvent;
+
+/// Which events a reader wants: all parts must match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// By subject.
+    pub subjects: SubjectFilter,
+    /// By type: one of these, or any when empty.
+    pub types: Vec<EventType>,
+}
+
+/// Which subjects a reader wants. Subjects compare by bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SubjectFilter {
+    /// Every subject.
+    #[default]
+    All,
+    /// One of these; never empty.
+    Exact(Vec<Subject>),
+    /// Those that start with one of these; never empty, and no prefix is empty.
+    Prefix(Vec<Subject>),
+}
+
+impl Filter {
+    /// Whether `event` is wanted.
+    #[must_use]
+    pub fn matches(&self, event: &StoredEvent) -> bool {
+        self.subjects.matches(event.subject.as_str())
+            && (self.types.is_empty() || self.types.contains(&event.event_type))
+    }
+}
+
+impl SubjectFilter {
+    /// The filter for `subjects`, each taken whole.
+    #[must_use]
+    pub fn exact(mut subjects: Vec<Subject>) -> Self {
+        subjects.sort();
+        subjects.dedup();
+        Self::Exact(subjects)
+    }
+
+    /// The filter for what starts with one of `prefixes`; an empty prefix, or none at all, is every subject.
+    #[must_use]
+    pub fn prefixes(mut prefixes: Vec<Subject>) -> Self {
+        if prefixes.iter().all(|prefix| !prefix.as_str().is_empty()) && !prefixes.is_empty() {
+            prefixes.sort();
+            // What a shorter prefix already covers sorts right behind it.
+            prefixes.dedup_by(|later, earlier| later.as_str().starts_with(earlier.as_str()));
+            Self::Prefix(prefixes)
+        } else {
+            Self::All
+        }
+    }
+
+    /// Whether `subject` is wanted.
+    #[must_use]
+    pub fn matches(&self, subject: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Exact(subjects) => subjects.iter().any(|wanted| wanted.as_str() == subject),
+            Self::Prefix(prefixes) => prefixes.iter().any(|prefix| subject.starts_with(prefix.as_str())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subjects(texts: &[&str]) -> Vec<Subject> {
+        texts.iter().map(|text| Subject::from_stored((*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn prefixes_that_overlap_are_folded() {
+        assert_eq!(
+            SubjectFilter::prefixes(subjects(&["ab", "a", "abc", "b"])),
+            SubjectFilter::Prefix(subjects(&["a", "b"]))
+        );
+        assert_eq!(SubjectFilter::prefixes(subjects(&["a", ""])), SubjectFilter::All);
+        assert_eq!(SubjectFilter::prefixes(Vec::new()), SubjectFilter::All);
+    }
+
+    #[test]
+    fn subjects_match_by_bytes() {
+        let exact = SubjectFilter::exact(subjects(&["user-1"]));
+        assert!(exact.matches("user-1"));
+        assert!(!exact.matches("User-1") && !exact.matches("user-1 ") && !exact.matches("user-12"));
+        let prefix = SubjectFilter::prefixes(subjects(&["user_%"]));
+        assert!(prefix.matches("user_%1") && !prefix.matches("userx1"));
+    }
+}

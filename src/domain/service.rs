@@ -1,0 +1,139 @@
+//! The use cases: append, read, subscribe, delete. They hold ports and know no adapter.
+
+mod append;
+mod read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::position::Position;
+use crate::domain::subscription::{SubscribeError, Subscription, SubscriptionRequest};
+use crate::ports::event_repository::{EventRepository, ReadError};
+use crate::ports::notifier::Notifier;
+
+pub use append::AppendEventsError;
+pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest};
+
+/// How often an idle process looks for what other processes appended when no hint comes.
+const POLL_IDLE: Duration = Duration::from_secs(1);
+
+/// How often it looks while other processes append, so that a lost hint costs little.
+const POLL_BUSY: Duration = Duration::from_millis(10);
+
+/// Limits of the use cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Bytes of data in one event.
+    pub event_bytes_max: usize,
+    /// Open subscriptions in this process.
+    pub subscriptions_max: usize,
+    /// Events in the first page of a subscription; pages double while they come back full.
+    pub first_page_events: usize,
+    /// Events held for one reader at the live end.
+    pub client_buffer_events: usize,
+}
+
+/// The event store as its callers see it.
+#[derive(Clone)]
+pub struct EventService {
+    repository: Arc<dyn EventRepository>,
+    notifier: Arc<dyn Notifier>,
+    limits: ServiceLimits,
+    /// The highest position known to be committed; readers look no further, and sleep on it.
+    head: watch::Sender<Option<Position>>,
+    slots: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl EventService {
+    /// The use cases over `repository`, waking readers through `notifier`; `shutdown` ends every subscription.
+    #[must_use]
+    pub fn new(
+        repository: Arc<dyn EventRepository>,
+        notifier: Arc<dyn Notifier>,
+        limits: ServiceLimits,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(limits.subscriptions_max));
+        Self { repository, notifier, limits, head: watch::Sender::new(None), slots, shutdown }
+    }
+
+    /// The limits that hold.
+    #[must_use]
+    pub fn limits(&self) -> &ServiceLimits {
+        &self.limits
+    }
+
+    /// How many subscriptions are open.
+    #[must_use]
+    pub fn open_subscriptions(&self) -> usize {
+        self.limits.subscriptions_max - self.slots.available_permits()
+    }
+
+    /// Opens a subscription: what is stored after the given place, then what comes, each matching event once and in
+    /// order, until the reader leaves or the service shuts down.
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooMany`] when all slots are taken; a slot is free again as soon as its reader is dropped.
+    pub fn subscribe(&self, request: SubscriptionRequest) -> Result<Subscription, SubscribeError> {
+        let slot = Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|_| SubscribeError::TooMany { subscriptions_max: self.limits.subscriptions_max })?;
+        Ok(Subscription::new(
+            Arc::clone(&self.repository),
+            self.head.subscribe(),
+            self.shutdown.clone(),
+            slot,
+            &self.limits,
+            request,
+        ))
+    }
+
+    /// Asks the store for its head, which is also the proof that it answers.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub async fn refresh_head(&self) -> Result<Option<Position>, ReadError> {
+        let head = self.repository.head().await?;
+        self.advance_head(head);
+        Ok(head)
+    }
+
+    /// Follows the head of the log until shutdown: looks when a hint comes and every now and then regardless. Calls
+    /// `on_probe` with every answer of the store.
+    pub async fn follow_head(&self, mut on_probe: impl FnMut(Result<(), &ReadError>)) {
+        let mut hints = self.notifier.listen();
+        let mut pause = POLL_IDLE;
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                Some(hint) = hints.next() => {
+                    if Some(hint) <= *self.head.borrow() {
+                        continue;
+                    }
+                }
+            }
+            let before = *self.head.borrow();
+            let answer = self.refresh_head().await;
+            let grown = *self.head.borrow() > before;
+            pause = if grown { POLL_BUSY } else { (pause * 2).min(POLL_IDLE) };
+            on_probe(answer.as_ref().map(|_| ()));
+        }
+    }
+
+    /// Lets readers look up to `head`, which must be committed.
+    fn advance_head(&self, head: Option<Position>) {
+        self.head.send_if_modified(|known| {
+            let grows = head > *known;
+            if grows {
+                *known = head;
+            }
+            grows
+        });
+    }
+}

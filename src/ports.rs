@@ -1,0 +1,5 @@
+//! What the use cases ask of the outside: one trait and its errors per file.
+
+pub mod authenticator;
+pub mod event_repository;
+pub mod notifier;

@@ -1,0 +1,117 @@
+//! The durable log of events.
+
+use async_trait::async_trait;
+
+use crate::domain::attribute::Subject;
+use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::filter::Filter;
+use crate::domain::position::Position;
+
+/// What went wrong below the port, for the log; never shown to clients.
+pub type Fault = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why an append did not answer with positions.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing is stored; the same append may be repeated.
+    #[error("the event store is unavailable")]
+    Unavailable(#[source] Fault),
+    /// The events are stored, or they are not: the answer to the commit was lost.
+    #[error("the outcome of the append is unknown")]
+    OutcomeUnknown(#[source] Fault),
+}
+
+/// Why a read did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store cannot be reached now; the same read may be repeated.
+    #[error("the event store is unavailable")]
+    Unavailable(#[source] Fault),
+    /// The store answered with something that is no event.
+    #[error("a stored event cannot be read")]
+    Corrupt(#[source] Fault),
+}
+
+/// Why a deletion did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// Perhaps a part of the events is deleted; the same deletion may be repeated.
+    #[error("the event store is unavailable")]
+    Unavailable(#[source] Fault),
+}
+
+/// A bounded look at the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadQuery {
+    /// Which events.
+    pub filter: Filter,
+    /// Only events above this place; from the first one when `None`.
+    pub after: Option<Position>,
+    /// Only events up to this place: a head that was seen before.
+    pub through: Position,
+    /// How many events at the most, at least 1.
+    pub limit: usize,
+    /// How many bytes ([`StoredEvent::size_bytes`]) at the most. A first event larger than this is returned alone.
+    pub bytes_max: usize,
+}
+
+/// The answer to a [`ReadQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Matching events, positions strictly ascending; possibly fewer than wanted, even none.
+    pub events: Vec<StoredEvent>,
+    /// Every match above `after` and up to here is in `events`: the place to go on from. The query's `through` when
+    /// nothing is left, never below the last event, always above `after`.
+    pub through: Position,
+}
+
+/// The durable log of events: one order for all readers, on any number of replicas.
+///
+/// Calls may be dropped at any await without harm to later ones. Every call answers within a few seconds, with
+/// `Unavailable` when the store does not.
+#[async_trait]
+pub trait EventRepository: Send + Sync {
+    /// Appends `events` in one transaction, next to each other.
+    ///
+    /// Returns their positions in the order given, strictly ascending. On `Ok` they are durable and visible to every
+    /// later read, and no lower position will appear after them. Positions are never given twice, not even after a
+    /// deletion. An empty batch is answered with no positions.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`]: nothing stored, may be repeated. [`AppendError::OutcomeUnknown`]: perhaps stored.
+    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError>;
+
+    /// The event at `position`, if it is there.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError>;
+
+    /// A page of what `query` selects. Costs what it returns and a logarithm, not what it skips; a filter by type may
+    /// cost what its subjects cost. One call looks at a bounded part of the log, so go on from
+    /// [`Page::through`] until it is the query's `through`.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    async fn read(&self, query: ReadQuery) -> Result<Page, ReadError>;
+
+    /// The highest committed position, `None` when nothing was ever appended.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    async fn head(&self) -> Result<Option<Position>, ReadError>;
+
+    /// Up to `limit` of the distinct subjects of stored events above `after`, ascending by bytes. The cost grows with
+    /// the answer, not with the events.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError>;
+
+    /// Deletes what matches `filter` with `from <= position <= through`, and says how many events that were. A large
+    /// deletion is several transactions, so that appends go on beside it.
+    ///
+    /// # Errors
+    /// [`DeleteError::Unavailable`]: a part may be deleted.
+    async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError>;
+}

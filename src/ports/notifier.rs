@@ -1,0 +1,21 @@
+//! Wake-ups: somebody appended.
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::domain::position::Position;
+
+/// Carries the news that the log has grown.
+///
+/// A notification is a hint: it may be lost, doubled, late or wrong, and nothing but latency suffers, because every
+/// reader looks into the store.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Tells every listener that the log now reaches `head`. Never waits for a listener and cannot fail: what cannot
+    /// be sent is lost.
+    async fn notify(&self, head: Position);
+
+    /// Hints from now on. A listener that falls behind sees a later hint instead of the ones it missed. The stream
+    /// ends when the notifier is gone.
+    fn listen(&self) -> BoxStream<'static, Position>;
+}
