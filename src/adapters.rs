@@ -1,3 +1,6 @@
 //! Everything that knows a library: the ports' implementations and the interfaces to the outside.
 
 pub mod api_error;
+pub mod authenticator;
+pub mod metrics;
+pub mod notifier;

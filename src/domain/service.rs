@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::position::Position;
 use crate::domain::subscription::{SubscribeError, Subscription, SubscriptionRequest};
@@ -47,6 +48,8 @@ pub struct EventService {
     head: watch::Sender<Option<Position>>,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
+    /// Writes that go on even when their caller is gone.
+    writes: TaskTracker,
 }
 
 impl EventService {
@@ -59,7 +62,15 @@ impl EventService {
         shutdown: CancellationToken,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.subscriptions_max));
-        Self { repository, notifier, limits, head: watch::Sender::new(None), slots, shutdown }
+        Self {
+            repository,
+            notifier,
+            limits,
+            head: watch::Sender::new(None),
+            slots,
+            shutdown,
+            writes: TaskTracker::new(),
+        }
     }
 
     /// The limits that hold.
@@ -124,6 +135,12 @@ impl EventService {
             pause = if grown { POLL_BUSY } else { (pause * 2).min(POLL_IDLE) };
             on_probe(answer.as_ref().map(|_| ()));
         }
+    }
+
+    /// Waits for every write that was accepted, also those whose caller is gone. Call it when no more can come.
+    pub async fn finish_writes(&self) {
+        self.writes.close();
+        self.writes.wait().await;
     }
 
     /// Lets readers look up to `head`, which must be committed.

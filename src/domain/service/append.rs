@@ -34,7 +34,7 @@ impl EventService {
             return Err(AppendEventsError::TooLarge { bytes: event.data_bytes(), bytes_max });
         }
         let service = self.clone();
-        let appended = tokio::spawn(async move {
+        let appended = self.writes.spawn(async move {
             let positions = service.repository.append(events).await?;
             if let Some(head) = positions.last() {
                 service.advance_head(Some(*head));

@@ -1,5 +1,7 @@
 //! Reading what is stored, and deleting it.
 
+use std::sync::Arc;
+
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
@@ -92,8 +94,8 @@ impl EventService {
         let head = self.refresh_head().await.map_err(|error| DeleteError::Unavailable(error.into()))?;
         match head {
             Some(head) if from <= head => {
-                let repository = std::sync::Arc::clone(&self.repository);
-                let deletion = tokio::spawn(async move { repository.delete(filter, from, head).await });
+                let repository = Arc::clone(&self.repository);
+                let deletion = self.writes.spawn(async move { repository.delete(filter, from, head).await });
                 deletion.await.unwrap_or_else(|fault| Err(DeleteError::Unavailable(fault.into())))
             }
             Some(_) | None => Ok(0),

@@ -1,0 +1,3 @@
+//! Ways to tell readers that the log has grown.
+
+pub mod broadcast;
