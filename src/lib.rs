@@ -4,5 +4,6 @@
 //! [`adapters`], then [`app`], which alone wires them. `docs/ARCHITECTURE.md` is the map.
 
 pub mod adapters;
+pub mod config;
 pub mod domain;
 pub mod ports;

@@ -1,0 +1,288 @@
+//! Settings: flags and environment variables, read once.
+
+mod environment;
+mod flags;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use environment::Environment;
+use flags::Flags;
+
+pub use flags::LogFormat;
+
+/// The database when nothing else is configured: a file in the working directory.
+const DATABASE_URL_DEFAULT: &str = "sqlite://events.db";
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; the first address is the one port, a second one comes from `--grpc-port`.
+    pub listen: Vec<SocketAddr>,
+    /// The database.
+    pub database: DatabaseUrl,
+    /// The token every caller must show, if any.
+    pub auth_token: Option<AuthToken>,
+    /// Certificate chain and key, both as PEM, when TLS is on.
+    pub tls: Option<TlsFiles>,
+    /// Origins whose pages may call; empty for none, `*` for all.
+    pub cors_allowed_origins: Vec<String>,
+    /// Bytes of data in one event.
+    pub event_bytes_max: usize,
+    /// Open streams at once.
+    pub streams_max: usize,
+    /// Open connections at once.
+    pub connections_max: usize,
+    /// Events in the first page of a stream.
+    pub stream_batch_events: usize,
+    /// Events held for one client at the live end of a stream.
+    pub client_buffer_events: usize,
+    /// How long an idle event stream stays silent.
+    pub heartbeat: Duration,
+    /// How long open requests may take to finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// How long to wait for the database at start.
+    pub startup_timeout: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written, as a `tracing` filter.
+    pub log_filter: String,
+}
+
+/// A database URL. Never shown: it can carry a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+/// The token of the configuration. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthToken(String);
+
+/// Where the certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// What the command line asks for, or why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `--help` or `--version`: the text to print.
+    #[error("{0}")]
+    Help(String),
+    /// A wrong setting: one line that names it.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl DatabaseUrl {
+    /// The URL with its secrets.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = self.0.split(':').next().unwrap_or_default();
+        write!(formatter, "{scheme}:…")
+    }
+}
+
+impl AuthToken {
+    /// The token itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for AuthToken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("AuthToken(…)")
+    }
+}
+
+impl Config {
+    /// Reads the settings of this process.
+    ///
+    /// # Errors
+    /// As [`Config::from_parts`] says.
+    pub fn load() -> Result<Self, ConfigError> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .map(|(name, value)| match value.into_string() {
+                Ok(value) => Ok((name, value)),
+                Err(_) if Environment::knows(&name) => Err(ConfigError::Invalid(format!("{name} is not valid UTF-8"))),
+                Err(_) => Ok((name, String::new())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Self::from_parts(std::env::args_os(), variables)
+    }
+
+    /// Reads the settings from `arguments`, whose first is the program's name, and environment `variables`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names the flag or variable that is wrong.
+    pub fn from_parts(
+        arguments: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let flags = Flags::try_parse_from(flags::normalized(arguments)).map_err(|error| flags::one_line(&error))?;
+        let environment = Environment::read(variables)?;
+        let mut listen = vec![SocketAddr::new(flags.bind, flags.port)];
+        if let Some(port) = flags.grpc_port {
+            if port == flags.port && port != 0 {
+                return Err(ConfigError::Invalid(format!("--grpc-port must differ from --port, both are {port}")));
+            }
+            listen.push(SocketAddr::new(flags.bind, port));
+        }
+        Ok(Self {
+            listen,
+            database: environment.database_url()?.unwrap_or_else(|| DatabaseUrl(DATABASE_URL_DEFAULT.to_owned())),
+            auth_token: environment.auth_token()?,
+            tls: environment.tls_files()?,
+            cors_allowed_origins: environment.cors_allowed_origins()?,
+            event_bytes_max: flags.max_event_bytes,
+            streams_max: flags.max_total_clients,
+            connections_max: flags.max_connections,
+            stream_batch_events: flags.stream_batch_size,
+            client_buffer_events: flags.client_buffer_size,
+            heartbeat: Duration::from_secs(flags.heartbeat_interval),
+            drain_timeout: Duration::from_secs(flags.drain_timeout),
+            startup_timeout: Duration::from_secs(flags.startup_timeout),
+            log_format: flags.log_format,
+            log_filter: environment.log_filter()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, String> {
+        let arguments = std::iter::once("events-db").chain(arguments.iter().copied()).map(OsString::from);
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_parts(arguments, variables).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_set_is_the_embedded_database_on_8080() {
+        let config = config(&[], &[]).unwrap();
+        assert_eq!(config.listen, [SocketAddr::from(([0, 0, 0, 0], 8080))]);
+        assert_eq!(config.database.expose(), "sqlite://events.db");
+        assert_eq!((config.client_buffer_events, config.streams_max, config.stream_batch_events), (100, 10_000, 10));
+        assert_eq!(config.event_bytes_max, 1024 * 1024);
+        assert!(config.auth_token.is_none() && config.tls.is_none());
+    }
+
+    #[test]
+    fn the_go_services_settings_work_unchanged() {
+        let flags = ["-rest-port=80", "--grpc-port", "50051", "-client-buffer-size", "7", "--max-total-clients=8"];
+        let config = config(&flags, &[("MYSQL_PASSWORD", "p@ss/word")]).unwrap();
+        assert_eq!(config.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [80, 50051]);
+        assert_eq!((config.client_buffer_events, config.streams_max), (7, 8));
+        assert_eq!(config.database.expose(), "mysql://root:p%40ss%2Fword@localhost:3306/root");
+    }
+
+    #[test]
+    fn a_database_url_wins_over_the_mysql_variables() {
+        let variables = [("DATABASE_URL", "postgres://db/events"), ("MYSQL_HOST", "db")];
+        assert_eq!(config(&[], &variables).unwrap().database.expose(), "postgres://db/events");
+    }
+
+    #[test]
+    fn each_wrong_flag_is_named() {
+        for (arguments, name) in [
+            (["--port", "65536"], "--port"),
+            (["--port", "x"], "--port"),
+            (["--grpc-port", "-1"], "--grpc-port"),
+            (["--client-buffer-size", "0"], "--client-buffer-size"),
+            (["--client-buffer-size", "100001"], "--client-buffer-size"),
+            (["--max-total-clients", "0"], "--max-total-clients"),
+            (["--max-total-clients", "1000001"], "--max-total-clients"),
+            (["--max-connections", "0"], "--max-connections"),
+            (["--max-connections", "1000001"], "--max-connections"),
+            (["--stream-batch-size", "0"], "--stream-batch-size"),
+            (["--stream-batch-size", "1001"], "--stream-batch-size"),
+            (["--max-event-bytes", "0"], "--max-event-bytes"),
+            (["--max-event-bytes", "16777217"], "--max-event-bytes"),
+            (["--heartbeat-interval", "0"], "--heartbeat-interval"),
+            (["--heartbeat-interval", "301"], "--heartbeat-interval"),
+            (["--drain-timeout", "3601"], "--drain-timeout"),
+            (["--startup-timeout", "3601"], "--startup-timeout"),
+            (["--log-format", "xml"], "--log-format"),
+            (["--bind", "example.org"], "--bind"),
+            (["--colour", "red"], "--colour"),
+        ] {
+            let error = config(&arguments, &[]).unwrap_err();
+            assert!(error.contains(name) && !error.contains('\n'), "{error}");
+        }
+        let both = config(&["--port", "80", "--grpc-port", "80"], &[]).unwrap_err();
+        assert!(both.contains("--grpc-port"), "{both}");
+    }
+
+    #[test]
+    fn the_edges_of_each_flag_are_accepted() {
+        for arguments in [
+            ["--port", "0"],
+            ["--port", "65535"],
+            ["--client-buffer-size", "1"],
+            ["--client-buffer-size", "100000"],
+            ["--max-total-clients", "1"],
+            ["--max-total-clients", "1000000"],
+            ["--max-connections", "1"],
+            ["--max-connections", "1000000"],
+            ["--stream-batch-size", "1"],
+            ["--stream-batch-size", "1000"],
+            ["--max-event-bytes", "1"],
+            ["--max-event-bytes", "16777216"],
+            ["--heartbeat-interval", "1"],
+            ["--heartbeat-interval", "300"],
+            ["--drain-timeout", "0"],
+            ["--drain-timeout", "3600"],
+            ["--startup-timeout", "0"],
+            ["--startup-timeout", "3600"],
+            ["--bind", "::1"],
+        ] {
+            assert!(config(&arguments, &[]).is_ok(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_variable_is_named_and_no_secret_is_shown() {
+        for (name, value) in [
+            ("MYSQL_PORT", "s3cret"),
+            ("MYSQL_PORT", "0"),
+            ("MYSQL_PORT", "65536"),
+            ("MYSQL_HOST", "s3cret host"),
+            ("DATABASE_URL", "s3cret"),
+            ("DATABASE_URL", "oracle://u:s3cret@db/events"),
+            ("AUTH_TOKEN", "s3cret\n"),
+            ("AUTH_TOKEN", " s3cret"),
+            ("TLS_CERT_FILE", "cert.pem"),
+            ("TLS_KEY_FILE", "key.pem"),
+            ("CORS_ALLOWED_ORIGINS", "example.org"),
+            ("RUST_LOG", "loud=very"),
+        ] {
+            let error = config(&[], &[(name, value)]).unwrap_err();
+            assert!(error.contains(name) && !error.contains('\n'), "{error}");
+            assert!(!error.contains("s3cret") || name == "MYSQL_PORT" || name == "MYSQL_HOST", "{error}");
+        }
+        let config = config(&[], &[("DATABASE_URL", "mysql://u:s3cret@db/e"), ("AUTH_TOKEN", "s3cret")]).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_token_that_is_empty_is_none() {
+        assert!(config(&[], &[("AUTH_TOKEN", "")]).unwrap().auth_token.is_none());
+    }
+}

@@ -1,0 +1,99 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+
+use clap::builder::RangedU64ValueParser;
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+
+use crate::config::ConfigError;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// An event store and event stream for CloudEvents on a single port.
+#[derive(Debug, Parser)]
+#[command(name = "events-db", version, after_help = AFTER_HELP, allow_negative_numbers = true)]
+pub(super) struct Flags {
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub(super) bind: IpAddr,
+    /// The one port: REST, Server-Sent Events, gRPC, gRPC-web and metrics; 0 takes a free one
+    #[arg(long, visible_alias = "rest-port", default_value_t = 8080)]
+    pub(super) port: u16,
+    /// A second port with the very same service, for clients that dial one of their own for gRPC
+    #[arg(long, value_name = "PORT")]
+    pub(super) grpc_port: Option<u16>,
+    /// Events held for one client at the live end of a stream
+    #[arg(long, value_name = "EVENTS", default_value_t = 100, value_parser = within(1, 100_000))]
+    pub(super) client_buffer_size: usize,
+    /// Open streams at once
+    #[arg(long, value_name = "STREAMS", default_value_t = 10_000, value_parser = within(1, 1_000_000))]
+    pub(super) max_total_clients: usize,
+    /// Open connections at once
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 20_000, value_parser = within(1, 1_000_000))]
+    pub(super) max_connections: usize,
+    /// Events in the first batch of a stream; batches double while they come back full
+    #[arg(long, value_name = "EVENTS", default_value_t = 10, value_parser = within(1, 1_000))]
+    pub(super) stream_batch_size: usize,
+    /// Bytes of data in one event
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = within(1, 16 * 1024 * 1024))]
+    pub(super) max_event_bytes: usize,
+    /// Silence after which an event stream sends a comment
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub(super) heartbeat_interval: u64,
+    /// Time for open requests to finish after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub(super) drain_timeout: u64,
+    /// Time to wait for the database at start
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub(super) startup_timeout: u64,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+const AFTER_HELP: &str = "\
+Environment:
+  DATABASE_URL          sqlite://FILE, mysql://… or postgres://… [default: sqlite://events.db]
+  MYSQL_HOST, MYSQL_PORT, MYSQL_USER, MYSQL_PASSWORD, MYSQL_DATABASE_NAME
+                        MySQL or MariaDB when DATABASE_URL is not set [defaults: localhost, 3306, root, root, root]
+  AUTH_TOKEN            the token that callers must send
+  TLS_CERT_FILE, TLS_KEY_FILE
+                        PEM files; both turn TLS on
+  CORS_ALLOWED_ORIGINS  origins whose pages may call, separated by commas, or *
+  RUST_LOG              which log lines are written [default: info]";
+
+fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+/// Go's flags may have one dash where ours have two; there are no short flags to confuse them with but `-h` and `-V`.
+pub(super) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let with_two_dashes = |argument: OsString| match argument.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(name) if name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic()) => {
+            OsString::from(format!("--{name}"))
+        }
+        Some(_) | None => argument,
+    };
+    arguments.into_iter().map(with_two_dashes).collect()
+}
+
+/// The first line of what clap says: it names the flag and the trouble.
+pub(super) fn one_line(error: &clap::Error) -> ConfigError {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Help(text),
+        _ => {
+            let line = text.lines().next().unwrap_or_default();
+            ConfigError::Invalid(line.strip_prefix("error: ").unwrap_or(line).to_owned())
+        }
+    }
+}
