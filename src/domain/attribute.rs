@@ -51,6 +51,12 @@ impl EventSource {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The source as the text it was made of.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
 }
 
 impl EventType {
@@ -74,6 +80,12 @@ impl EventType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The type as the text it was made of.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
     }
 }
 
@@ -106,6 +118,12 @@ impl Subject {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The subject as the text it was made of.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
     }
 }
 
