@@ -2,5 +2,6 @@
 
 pub mod api_error;
 pub mod authenticator;
+pub mod grpc;
 pub mod metrics;
 pub mod notifier;

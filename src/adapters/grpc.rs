@@ -1,0 +1,91 @@
+//! The gRPC interface, spoken as gRPC and as gRPC-web: `proto/eventsdb.proto`, health and reflection.
+
+mod convert;
+mod health;
+mod service;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Builder as ReflectionBuilder;
+use tonic_web::GrpcWebLayer;
+
+use crate::domain::service::EventService;
+use crate::ports::authenticator::Authenticator;
+
+/// The messages and the server side of `proto/eventsdb.proto`.
+#[allow(unreachable_pub, unused_qualifications, clippy::pedantic)]
+mod proto {
+    tonic::include_proto!("grpc");
+
+    /// What reflection tells about them.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// Bytes of a request beyond its event's data: more than enough for three attributes, so that an event with too much
+/// data is read far enough to be refused with the reason.
+const REQUEST_OVERHEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the interface needs.
+#[derive(Clone)]
+pub struct GrpcState {
+    /// The use cases.
+    pub service: EventService,
+    /// Who may call them.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Whether health says "serving"; its watchers are dismissed when the sender is gone.
+    pub ready: watch::Receiver<bool>,
+    /// Events in one message of a stream at the most, at least 1.
+    pub stream_batch_events: usize,
+}
+
+/// The interface as a router for requests whose content type starts with `application/grpc`.
+///
+/// What it does not know is UNIMPLEMENTED. Every call but those of `grpc.health.v1.Health` is authenticated, inside of
+/// the gRPC-web layer, so that a browser can read the refusal. Cross-origin rules are the caller's business.
+pub fn router(state: GrpcState) -> Router {
+    let GrpcState { service, authenticator, ready, stream_batch_events } = state;
+    let request_bytes_max = service.limits().event_bytes_max.saturating_add(REQUEST_OVERHEAD_BYTES_MAX);
+    let events_db = proto::events_db_server::EventsDbServer::new(service::EventsDb::new(service, stream_batch_events))
+        .max_decoding_message_size(request_bytes_max);
+    let reflection = || ReflectionBuilder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
+    let described = "the descriptors are those the build wrote";
+    let authenticated = Routes::new(events_db)
+        .add_service(reflection().build_v1().expect(described))
+        .add_service(reflection().build_v1alpha().expect(described))
+        .into_axum_router()
+        .layer(map_response(name_oversize))
+        .layer(from_fn_with_state(authenticator, authenticate));
+    Routes::from(authenticated)
+        .add_service(HealthServer::new(health::Health::new(ready)))
+        .into_axum_router()
+        .layer(GrpcWebLayer::new())
+}
+
+async fn authenticate(State(authenticator): State<Arc<dyn Authenticator>>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    match authenticator.authenticate(authorization) {
+        Ok(()) => next.run(request).await,
+        Err(error) => status::from_api_error(error.into()).into_http(),
+    }
+}
+
+/// Calls an oversized message what the rest of the world calls it: tonic says `OUT_OF_RANGE`, which we never mean.
+async fn name_oversize(mut response: Response) -> Response {
+    if let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS)
+        && *code == HeaderValue::from(Code::OutOfRange as i32)
+    {
+        *code = HeaderValue::from(Code::ResourceExhausted as i32);
+    }
+    response
+}
