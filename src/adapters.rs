@@ -5,3 +5,4 @@ pub mod authenticator;
 pub mod grpc;
 pub mod metrics;
 pub mod notifier;
+pub mod rest;

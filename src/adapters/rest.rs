@@ -1,0 +1,89 @@
+//! The REST interface. `openapi.yaml` is its contract.
+
+mod event_json;
+mod events;
+mod new_event;
+mod operations;
+mod parameters;
+mod problem;
+mod request_body;
+mod sse;
+mod subjects;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use tokio::sync::watch;
+
+use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::domain::service::EventService;
+use crate::ports::authenticator::Authenticator;
+
+/// What the calls work with.
+#[derive(Clone)]
+pub struct RestState {
+    /// The use cases.
+    pub service: EventService,
+    /// Who may call; asked before anything else but the public calls.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Whether `/readyz` says yes.
+    pub ready: watch::Receiver<bool>,
+    /// Writes the metrics in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// How long a stream may be silent.
+    pub heartbeat: Duration,
+}
+
+/// All calls. A caller without the right token learns nothing but the public ones, not even which paths there are.
+pub fn router(state: RestState) -> Router {
+    let public = Router::new()
+        .route("/", get(operations::index))
+        .route("/openapi.yaml", get(operations::openapi))
+        .route("/health", get(operations::health))
+        .route("/livez", get(operations::livez))
+        .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics))
+        .method_not_allowed_fallback(method_not_allowed);
+    let protected = Router::new()
+        .route("/events", post(events::append))
+        .route("/events/get", get(events::get))
+        .route("/events/historic", get(events::historic))
+        .route("/events/stream", get(events::stream))
+        .route("/subjects", get(subjects::list))
+        .route("/subjects/delete", post(subjects::delete))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(state.clone(), authenticate));
+    public.merge(protected).with_state(state)
+}
+
+async fn authenticate(State(state): State<RestState>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    match state.authenticator.authenticate(authorization) {
+        Ok(()) => next.run(request).await,
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(ApiErrorKind::NotFound, "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(ApiErrorKind::MethodNotAllowed, "this path does not have this method, see the header Allow")
+}
+
+fn json(body: impl Into<Body>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
+}

@@ -1,0 +1,77 @@
+//! The calls under `/events`.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::adapters::rest::parameters::{Query, last_seen};
+use crate::adapters::rest::{RestState, event_json, json, new_event, request_body, sse};
+use crate::domain::service::HistoryRequest;
+use crate::domain::subscription::SubscriptionRequest;
+
+/// Bytes of events in a page of history: what one request may cost the process.
+const HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Proxies must pass a stream on as it comes.
+const STREAM_HEADERS: [(HeaderName, &str); 3] = [
+    (CONTENT_TYPE, "text/event-stream"),
+    (CACHE_CONTROL, "no-cache, no-store"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
+
+/// `POST /events`.
+pub(super) async fn append(
+    State(state): State<RestState>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    request_body::check_content_type(&headers)?;
+    let bytes_max = request_body::body_bytes_max(state.service.limits().event_bytes_max);
+    let event = new_event::parse(&request_body::read(&headers, body, bytes_max).await?)?;
+    let positions = state.service.append(vec![event]).await?;
+    let position = positions.first().expect("the store answers with a position per event");
+    Ok(json(format!("{{\"id\":{position}}}")))
+}
+
+/// `GET /events/get`.
+pub(super) async fn get(State(state): State<RestState>, query: Query) -> Result<Response, ApiError> {
+    let position = query.id()?;
+    let event = state.service.get(position).await?;
+    let event = event.ok_or_else(|| ApiError::new(ApiErrorKind::NotFound, format!("there is no event {position}")))?;
+    Ok(json(event_json::event(&event)))
+}
+
+/// `GET /events/historic`.
+pub(super) async fn historic(State(state): State<RestState>, query: Query) -> Result<Response, ApiError> {
+    let selection = query.selection()?;
+    let request = HistoryRequest {
+        filter: selection.filter,
+        after: selection.from_id,
+        limit: query.limit()?,
+        bytes_max: HISTORY_BYTES_MAX,
+    };
+    Ok(json(event_json::history(&state.service.history(request).await?)))
+}
+
+/// `GET /events/stream`.
+pub(super) async fn stream(
+    State(state): State<RestState>,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let selection = query.selection()?;
+    let after = last_seen(&headers, selection.from_id)?;
+    if method == Method::HEAD {
+        // Of unknown length, like the stream, but without taking a slot.
+        let nothing = Body::from_stream(stream::empty::<Result<Bytes, ApiError>>());
+        return Ok((STREAM_HEADERS, nothing).into_response());
+    }
+    let subscription = state.service.subscribe(SubscriptionRequest { filter: selection.filter, after })?;
+    Ok((STREAM_HEADERS, sse::body(subscription.into_stream(), state.heartbeat)).into_response())
+}

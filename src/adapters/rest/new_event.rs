@@ -1,0 +1,287 @@
+//! Reads the body of `POST /events` into a new event.
+//!
+//! The fields are taken apart by hand, so that a refusal names the field and never repeats the client's data.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::adapters::api_error::ApiError;
+use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
+use crate::domain::event::NewEvent;
+use crate::domain::timestamp::Timestamp;
+
+/// Source: Go 1, `base64.StdEncoding`: padding must be there, stray bits in the last digit do not matter.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// The fields that count; others are ignored.
+const FIELDS: [&str; 5] = ["source", "type", "subject", "data", "time"];
+
+/// Reads `body`.
+///
+/// # Errors
+/// `InvalidArgument` naming the field.
+pub(super) fn parse(body: &[u8]) -> Result<NewEvent, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| describe(&error))?;
+    if let Some(name) = fields.repeated {
+        return Err(ApiError::invalid(name, "must not be given more than once"));
+    }
+    let [event_source, event_type, subject, data, time] = fields.values;
+    Ok(NewEvent {
+        event_source: attribute("source", event_source, EventSource::new)?,
+        event_type: attribute("type", event_type, EventType::new)?,
+        subject: attribute("subject", subject, Subject::named)?,
+        data: decode(&required("data", data)?)?,
+        time: optional("time", time)?.map(|text| read_time(&text)).transpose()?,
+    })
+}
+
+/// What serde says about syntax repeats nothing of the input; what it says about types might.
+fn describe(error: &serde_json::Error) -> ApiError {
+    if error.is_data() {
+        ApiError::invalid("the body", "must be a JSON object")
+    } else {
+        ApiError::invalid("the body", format!("must be JSON: {error}"))
+    }
+}
+
+fn attribute<T>(
+    name: &str,
+    value: Option<Value<'_>>,
+    take: fn(String) -> Result<T, InvalidAttribute>,
+) -> Result<T, ApiError> {
+    take(required(name, value)?.into_owned()).map_err(|problem| ApiError::attribute(name, problem))
+}
+
+fn required<'a>(name: &str, value: Option<Value<'a>>) -> Result<Cow<'a, str>, ApiError> {
+    optional(name, value)?.ok_or_else(|| ApiError::invalid(name, "is missing"))
+}
+
+/// Null is as good as absent.
+fn optional<'a>(name: &str, value: Option<Value<'a>>) -> Result<Option<Cow<'a, str>>, ApiError> {
+    match value {
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(Value::Other) => Err(ApiError::invalid(name, "must be a string")),
+        Some(Value::Null) | None => Ok(None),
+    }
+}
+
+fn read_time(text: &str) -> Result<Timestamp, ApiError> {
+    Timestamp::parse(text).map_err(|problem| ApiError::invalid("time", problem))
+}
+
+/// Line breaks inside are skipped, as Go's decoder does.
+fn decode(text: &str) -> Result<Bytes, ApiError> {
+    let is_break = |character| matches!(character, '\r' | '\n');
+    let text = if text.contains(is_break) { text.replace(is_break, "").into() } else { Cow::Borrowed(text) };
+    let data = BASE64.decode(text.as_bytes());
+    data.map(Bytes::from).map_err(|_| ApiError::invalid("data", "must be standard base64 with padding"))
+}
+
+/// The JSON object, its known fields in the order of [`FIELDS`].
+#[derive(Default)]
+struct Fields<'a> {
+    values: [Option<Value<'a>>; FIELDS.len()],
+    repeated: Option<&'static str>,
+}
+
+/// A JSON value as far as it matters here.
+enum Value<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Other,
+}
+
+struct FieldsVisitor;
+
+struct ValueVisitor;
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(Value::Text(key)) = map.next_key()? {
+            let Some(index) = FIELDS.iter().position(|field| *field == key) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if fields.values[index].replace(map.next_value()?).is_some() {
+                fields.repeated = Some(FIELDS[index]);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn detail(body: &str) -> String {
+        parse(body.as_bytes()).unwrap_err().detail
+    }
+
+    #[test]
+    fn event_is_read_with_what_counts() {
+        let body = r#"{"x":[{"y":1e999}],"source":"sh\u006fp","type":"t","subject":"s","data":"AP8=","time":null}"#;
+        let event = parse(body.as_bytes()).unwrap();
+        assert_eq!(event.event_source.as_str(), "shop");
+        assert_eq!(event.event_type.as_str(), "t");
+        assert_eq!(event.subject.as_str(), "s");
+        assert_eq!(event.data, &b"\x00\xff"[..]);
+        assert_eq!(event.time, None);
+    }
+
+    #[test]
+    fn refusal_names_the_field() {
+        let whole = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": "", "time": null});
+        for name in FIELDS {
+            for (value, problem) in [
+                (Some(serde_json::json!(1)), "must be a string"),
+                (Some(serde_json::json!(-1)), "must be a string"),
+                (Some(serde_json::json!(1.5)), "must be a string"),
+                (Some(serde_json::json!(true)), "must be a string"),
+                (Some(serde_json::json!(["a", [1]])), "must be a string"),
+                (Some(serde_json::json!({"a": {"b": 1}})), "must be a string"),
+                (Some(serde_json::json!("\u{1}")), "must"),
+                (Some(serde_json::json!(null)), "is missing"),
+                (None, "is missing"),
+            ] {
+                let mut body = whole.clone();
+                match value {
+                    Some(value) => body[name] = value,
+                    None => drop(body.as_object_mut().unwrap().remove(name)),
+                }
+                if name == "time" && problem == "is missing" {
+                    assert!(parse(body.to_string().as_bytes()).is_ok());
+                } else {
+                    assert!(detail(&body.to_string()).starts_with(&format!("{name} {problem}")), "{body}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_attributes_are_refused() {
+        assert_eq!(detail(r#"{"source":""}"#), "source must not be empty");
+        assert_eq!(detail(r#"{"source":"a","type":""}"#), "type must not be empty");
+        assert_eq!(detail(r#"{"source":"a","type":"b","subject":""}"#), "subject must not be empty");
+    }
+
+    #[test]
+    fn repeated_field_is_refused() {
+        assert_eq!(detail(r#"{"data":"","source":"a","data":null}"#), "data must not be given more than once");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_without_an_echo() {
+        for body in
+            ["", "{", "{}x", "{\"a\"}", "nul", "{'a':1}", "\u{feff}{}", "{\"type\":\"\\ud800\"}", "{\"a\":\"\n\"}"]
+        {
+            assert!(detail(body).starts_with("the body must be JSON"), "{body}");
+        }
+        for body in ["null", "1", "\"secret\"", "[]", "true"] {
+            assert_eq!(detail(body), "the body must be a JSON object");
+        }
+        assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().detail, "the body must be UTF-8");
+    }
+
+    #[test]
+    fn base64_is_read_as_go_reads_it() {
+        for (text, data) in [("", ""), ("QQ==", "A"), ("QR==", "A"), ("QU\r\nJD\n", "ABC"), ("Q\nQ=\n=", "A")] {
+            assert_eq!(decode(text).unwrap(), data.as_bytes(), "{text:?}");
+        }
+        for text in ["QQ", "QQ=", "Q", "=", "QQ==QQ==", "Q Q==", "Q-__", " ", "QQ===", "QUJDRA"] {
+            assert!(decode(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse(&body);
+        }
+
+        #[test]
+        fn data_comes_through(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let body = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": BASE64.encode(&data)});
+            prop_assert_eq!(parse(body.to_string().as_bytes()).unwrap().data, data);
+        }
+    }
+}

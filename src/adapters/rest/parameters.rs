@@ -1,0 +1,161 @@
+//! Reads query parameters into domain values.
+//!
+//! An empty optional parameter counts as absent: the clients of the Go service send such.
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+
+use crate::adapters::api_error::ApiError;
+use crate::domain::attribute::{EventType, Subject};
+use crate::domain::filter::{Filter, SubjectFilter};
+use crate::domain::position::Position;
+use crate::domain::service::HISTORY_LIMIT_MAX;
+
+/// Events in a page of history when the client does not say.
+const HISTORY_LIMIT_DEFAULT: usize = 100;
+
+/// How often `subject` or `type` may stand in one query: each costs a look into the index.
+const REPEATS_MAX: usize = 100;
+
+/// The header by which a browser says what it saw last.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The decoded pairs of a query string, in order.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+/// The parameters that `/events/stream`, `/events/historic` and `/subjects/delete` share.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// By subject and type.
+    pub(super) filter: Filter,
+    /// The value of `from_id`; `None` for 0 and when it is absent. Whether it is a bound from above or from below is
+    /// the call's own business.
+    pub(super) from_id: Option<Position>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(name)?, decode(value)?))
+        });
+        let pairs: Option<_> = pairs.collect();
+        pairs.map(Self).ok_or_else(|| ApiError::invalid("the query", "must be percent-encoded UTF-8"))
+    }
+
+    /// The position in `id`.
+    pub(super) fn id(&self) -> Result<Position, ApiError> {
+        let text = self.single("id")?.ok_or_else(|| ApiError::invalid("id", "is missing"))?;
+        let position = text.parse().ok().and_then(|value| Position::new(value).ok());
+        position.ok_or_else(|| ApiError::invalid("id", "must be a whole number from 1 to 9223372036854775807"))
+    }
+
+    /// The number of events in `limit`.
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
+        let Some(text) = self.single("limit")? else { return Ok(HISTORY_LIMIT_DEFAULT) };
+        let limit = text.parse().ok().filter(|limit| (1..=HISTORY_LIMIT_MAX).contains(limit));
+        limit.ok_or_else(|| ApiError::invalid("limit", format!("must be a whole number from 1 to {HISTORY_LIMIT_MAX}")))
+    }
+
+    /// The shared parameters.
+    pub(super) fn selection(&self) -> Result<Selection, ApiError> {
+        let from_id = self.single("from_id")?.map_or(Ok(None), |text| resume_point("from_id", text))?;
+        let subjects = self.subjects(self.recursive()?)?;
+        Ok(Selection { filter: Filter { subjects, types: self.types()? }, from_id })
+    }
+
+    fn recursive(&self) -> Result<bool, ApiError> {
+        match self.single("recursive")? {
+            // Source: Go 1, `strconv.ParseBool`.
+            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+            None | Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+            Some(_) => Err(ApiError::invalid("recursive", "must be true or false")),
+        }
+    }
+
+    fn subjects(&self, recursive: bool) -> Result<SubjectFilter, ApiError> {
+        let take = if recursive { Subject::new } else { Subject::named };
+        let subjects = self.all("subject")?.into_iter().map(|text| take(text.to_owned()));
+        let subjects = subjects.collect::<Result<Vec<_>, _>>();
+        let subjects = subjects.map_err(|problem| ApiError::attribute("subject", problem))?;
+        if subjects.is_empty() && !recursive {
+            return Err(ApiError::invalid("subject", "is missing; only recursive=true goes without"));
+        }
+        Ok(if recursive { SubjectFilter::prefixes(subjects) } else { SubjectFilter::exact(subjects) })
+    }
+
+    fn types(&self) -> Result<Vec<EventType>, ApiError> {
+        let types = self.all("type")?.into_iter().filter(|text| !text.is_empty());
+        let types = types.map(|text| EventType::new(text.to_owned())).collect::<Result<_, _>>();
+        types.map_err(|problem| ApiError::attribute("type", problem))
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |pair| pair.0 == name).map(|pair| pair.1.as_str())
+    }
+
+    fn all(&self, name: &str) -> Result<Vec<&str>, ApiError> {
+        let values: Vec<_> = self.values(name).collect();
+        if values.len() > REPEATS_MAX {
+            return Err(ApiError::invalid(name, format!("must not be given more than {REPEATS_MAX} times")));
+        }
+        Ok(values)
+    }
+
+    fn single(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.values(name);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(ApiError::invalid(name, "must not be given more than once"));
+        }
+        Ok(value.filter(|value| !value.is_empty()))
+    }
+}
+
+/// What the client saw last: the header when it is there, else `from_id`.
+pub(super) fn last_seen(headers: &HeaderMap, from_id: Option<Position>) -> Result<Option<Position>, ApiError> {
+    match headers.get(LAST_EVENT_ID) {
+        Some(value) if !value.is_empty() => resume_point("Last-Event-ID", value.to_str().unwrap_or("not ASCII")),
+        Some(_) | None => Ok(from_id),
+    }
+}
+
+/// A place to go on from: 0 is the one before the first event.
+fn resume_point(name: &str, text: &str) -> Result<Option<Position>, ApiError> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(value) if value > 0 => Ok(Position::new(value).ok()),
+        Ok(_) | Err(_) => Err(ApiError::invalid(name, "must be a whole number from 0 to 9223372036854775807")),
+    }
+}
+
+/// Source: WHATWG URL, "application/x-www-form-urlencoded parsing", but a broken escape is an error.
+fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests;

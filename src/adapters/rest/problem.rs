@@ -1,0 +1,124 @@
+//! Renders rows of the error table as `application/problem+json`. Decides nothing.
+//!
+//! Source: RFC 9457, "Problem Details for HTTP APIs".
+
+use std::error::Error;
+use std::fmt::Write;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::adapters::api_error::{ApiError, ApiErrorKind};
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        log(&self);
+        let row = self.kind.row();
+        let problem = Problem {
+            r#type: format!("urn:eventsdb:problem:{}", row.slug),
+            title: row.title,
+            status: row.http_status,
+            detail: &self.detail,
+        };
+        let body = serde_json::to_vec(&problem).expect("texts and a number are always JSON");
+        let status = StatusCode::from_u16(row.http_status).expect("the table holds HTTP statuses");
+        let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(seconds) = row.retry_after_seconds {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == ApiErrorKind::Unauthenticated {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Logs what an error hides from the client; refusals have nothing to hide.
+pub(super) fn log(error: &ApiError) {
+    let Some(fault) = &error.cause else { return };
+    let cause = chain(fault.as_ref());
+    match error.kind {
+        ApiErrorKind::Internal => tracing::error!(%error, cause, "a request failed"),
+        ApiErrorKind::Unavailable | ApiErrorKind::OutcomeUnknown => {
+            tracing::warn!(%error, cause, "a request failed");
+        }
+        ApiErrorKind::InvalidArgument
+        | ApiErrorKind::Unauthenticated
+        | ApiErrorKind::NotFound
+        | ApiErrorKind::MethodNotAllowed
+        | ApiErrorKind::TooLarge
+        | ApiErrorKind::UnsupportedMediaType
+        | ApiErrorKind::TooManyStreams => tracing::debug!(%error, cause, "a request was refused"),
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let _ = write!(text, ": {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::ports::event_repository::ReadError;
+
+    async fn render(error: ApiError) -> (http::response::Parts, serde_json::Value) {
+        let (head, body) = error.into_response().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn problem_says_what_the_row_says() {
+        let (head, body) = render(ApiError::invalid("from_id", "must be a number")).await;
+        assert_eq!(head.status, 400);
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
+        assert!(!head.headers.contains_key(RETRY_AFTER));
+        let expected = serde_json::json!({
+            "type": "urn:eventsdb:problem:invalid-argument",
+            "title": "Invalid argument",
+            "status": 400,
+            "detail": "from_id must be a number",
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn what_may_be_repeated_says_when_and_hides_its_cause() {
+        let fault = std::io::Error::other("root:secret@db refused");
+        let (head, body) = render(ReadError::Unavailable(fault.into()).into()).await;
+        assert_eq!(head.status, 503);
+        assert_eq!(head.headers[RETRY_AFTER], "1");
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn refused_caller_is_told_the_scheme() {
+        let (head, _) = render(ApiError::new(ApiErrorKind::Unauthenticated, "no token")).await;
+        assert_eq!(head.status, 401);
+        assert_eq!(head.headers[WWW_AUTHENTICATE], "Bearer");
+    }
+
+    #[test]
+    fn chain_tells_every_level() {
+        let error = ReadError::Unavailable(std::io::Error::other("connection refused").into());
+        assert_eq!(chain(&error), "the event store is unavailable: connection refused");
+    }
+}

@@ -1,0 +1,134 @@
+//! Takes a request body within its limits.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http_body_util::BodyExt;
+
+use crate::adapters::api_error::{ApiError, ApiErrorKind};
+
+/// How long a body may take to arrive: a client that trickles must not hold its memory for ever.
+const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of a body beside its data: names, attributes, line breaks.
+const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+
+/// How many bytes beyond the limit are read and thrown away, in multiples of the limit. A client that is still
+/// sending when the connection closes would see a reset in place of the answer.
+const DISCARDED_LIMITS: usize = 4;
+
+/// Bytes in the body of `POST /events` for data of up to `event_bytes_max`.
+pub(super) fn body_bytes_max(event_bytes_max: usize) -> usize {
+    event_bytes_max.div_ceil(3) * 4 + ENVELOPE_BYTES_MAX
+}
+
+/// Refuses a body that calls itself something other than JSON. What `curl -d` says by itself counts as JSON, because
+/// the Go service never looked.
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE).filter(|value| !value.is_empty()) else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let is_json = matches!(parts.next(), Some("application/json" | "application/x-www-form-urlencoded"));
+    let is_utf8 = parts
+        .filter_map(|part| part.strip_prefix("charset="))
+        .all(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
+    if is_json && is_utf8 {
+        return Ok(());
+    }
+    Err(ApiError::new(ApiErrorKind::UnsupportedMediaType, "the body must be application/json in UTF-8"))
+}
+
+/// Takes the whole body, up to `bytes_max`.
+pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_usize);
+    let discarded_max = bytes_max.saturating_mul(DISCARDED_LIMITS);
+    if announced > discarded_max || announced > bytes_max && headers.contains_key(EXPECT) {
+        return Err(too_large(bytes_max));
+    }
+    match tokio::time::timeout(ARRIVAL_TIME_MAX, collect(body, bytes_max, discarded_max)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ApiError::invalid("the body", "did not arrive in time")),
+    }
+}
+
+async fn collect(mut body: Body, bytes_max: usize, discarded_max: usize) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::invalid("the body", "did not arrive"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        bytes += data.len();
+        if bytes <= bytes_max {
+            collected.extend_from_slice(&data);
+        } else if bytes > discarded_max {
+            break;
+        }
+    }
+    if bytes > bytes_max { Err(too_large(bytes_max)) } else { Ok(collected.freeze()) }
+}
+
+fn too_large(bytes_max: usize) -> ApiError {
+    ApiError::new(ApiErrorKind::TooLarge, format!("the body must have at most {bytes_max} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_in_utf8_is_taken() {
+        for (value, is_taken) in [
+            ("", true),
+            ("application/json", true),
+            ("Application/JSON; charset=\"UTF-8\"; x=y", true),
+            ("application/x-www-form-urlencoded", true),
+            ("application/json;charset=iso-8859-1", false),
+            ("application/jsonp", false),
+            ("application/cloudevents+json", false),
+            ("text/plain", false),
+            (";", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(check_content_type(&headers).is_ok(), is_taken, "{value}");
+        }
+        assert!(check_content_type(&HeaderMap::new()).is_ok());
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_bytes(b"application/json\xff").unwrap())]);
+        assert!(check_content_type(&headers).is_err());
+    }
+
+    #[tokio::test]
+    async fn body_is_taken_up_to_its_limit() {
+        let read = |bytes| read_without_headers(Body::from(vec![b'x'; bytes]));
+        assert_eq!(read(10).await.unwrap().len(), 10);
+        assert_eq!(read(11).await.unwrap_err().kind, ApiErrorKind::TooLarge);
+        assert_eq!(read(1_000).await.unwrap_err().kind, ApiErrorKind::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn announced_excess_is_refused_unread() {
+        for (length, expect) in [("41", None), ("11", Some("100-continue"))] {
+            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, length.parse().unwrap())]);
+            headers.extend(expect.map(|value| (EXPECT, HeaderValue::from_static(value))));
+            let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+            assert_eq!(read(&headers, never, 10).await.unwrap_err().kind, ApiErrorKind::TooLarge, "{length}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_that_does_not_arrive_is_given_up() {
+        let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read_without_headers(never).await.unwrap_err().kind, ApiErrorKind::InvalidArgument);
+        let broken = Body::from_stream(stream::iter([Err::<Bytes, _>(std::io::Error::other("reset"))]));
+        assert_eq!(read_without_headers(broken).await.unwrap_err().detail, "the body did not arrive");
+    }
+
+    async fn read_without_headers(body: Body) -> Result<Bytes, ApiError> {
+        read(&HeaderMap::new(), body, 10).await
+    }
+}
