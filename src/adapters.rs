@@ -4,5 +4,6 @@ pub mod api_error;
 pub mod authenticator;
 pub mod grpc;
 pub mod metrics;
+pub mod multiplex;
 pub mod notifier;
 pub mod rest;
