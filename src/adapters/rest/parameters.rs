@@ -100,12 +100,14 @@ impl Query {
         types.map_err(|problem| ApiError::attribute("type", problem))
     }
 
-    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |pair| pair.0 == name).map(|pair| pair.1.as_str())
-    }
-
     fn all(&self, name: &str) -> Result<Vec<&str>, ApiError> {
-        let values: Vec<_> = self.values(name).collect();
+        // Some clients write lists as `name[]`. To overlook such a filter would give them more than they asked for.
+        let is_bracketed =
+            |pair: &(String, String)| pair.0.strip_prefix(name).is_some_and(|rest| rest.starts_with('['));
+        if self.0.iter().any(is_bracketed) {
+            return Err(ApiError::invalid(name, "must be given without brackets"));
+        }
+        let values: Vec<_> = self.0.iter().filter(|pair| pair.0 == name).map(|pair| pair.1.as_str()).collect();
         if values.len() > REPEATS_MAX {
             return Err(ApiError::invalid(name, format!("must not be given more than {REPEATS_MAX} times")));
         }
@@ -113,12 +115,11 @@ impl Query {
     }
 
     fn single(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.values(name);
-        let value = values.next();
-        if values.next().is_some() {
-            return Err(ApiError::invalid(name, "must not be given more than once"));
+        match self.all(name)?.as_slice() {
+            [] | [""] => Ok(None),
+            [value] => Ok(Some(value)),
+            [_, _, ..] => Err(ApiError::invalid(name, "must not be given more than once")),
         }
-        Ok(value.filter(|value| !value.is_empty()))
     }
 }
 

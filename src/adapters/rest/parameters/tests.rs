@@ -84,6 +84,8 @@ fn selection_names_what_is_wrong() {
         (&many, "subject must not be given more than 100 times"),
         ("subject=a&recursive=yes", "recursive must be"),
         ("subject=a&recursive=true&recursive=true", "recursive must not be given"),
+        ("subject=a&type[]=x", "type must be given without brackets"),
+        ("subject=a&recursive%5Bx%5D=", "recursive must be given without brackets"),
         ("subject=a&type=%7F", "type must not contain"),
         (&format!("subject=a&type={long}"), "type must have at most"),
     ] {
