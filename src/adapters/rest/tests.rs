@@ -173,3 +173,42 @@ async fn readiness_follows_its_latch() {
     latch.send_replace(true);
     assert_eq!(get_json(&router, "/readyz").await, (StatusCode::OK.as_u16(), json!({"status": "ok"})));
 }
+
+#[tokio::test]
+async fn documented_calls_are_the_ones_there_are() {
+    let router = router(state(&[]));
+    let contract = include_str!("../../../openapi.yaml");
+    let mut path = "";
+    let mut calls = 0;
+    for line in contract.lines().take_while(|line| *line != "components:") {
+        match line.trim_end_matches(':') {
+            text if text.starts_with("  /") => path = text.trim(),
+            text @ ("    get" | "    post") => {
+                let answer = send(&router, &text.trim().to_uppercase(), path, Body::empty()).await;
+                assert!(![404, 405].contains(&answer.status().as_u16()), "{path}");
+                calls += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(calls, 12);
+}
+
+#[test]
+fn every_kind_of_problem_is_documented() {
+    let contract = include_str!("../../../openapi.yaml");
+    for kind in [
+        ApiErrorKind::InvalidArgument,
+        ApiErrorKind::Unauthenticated,
+        ApiErrorKind::NotFound,
+        ApiErrorKind::MethodNotAllowed,
+        ApiErrorKind::TooLarge,
+        ApiErrorKind::UnsupportedMediaType,
+        ApiErrorKind::TooManyStreams,
+        ApiErrorKind::Unavailable,
+        ApiErrorKind::OutcomeUnknown,
+        ApiErrorKind::Internal,
+    ] {
+        assert!(contract.contains(&format!("- urn:eventsdb:problem:{}\n", kind.row().slug)), "{kind:?}");
+    }
+}
