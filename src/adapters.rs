@@ -3,6 +3,7 @@
 pub mod api_error;
 pub mod authenticator;
 pub mod grpc;
+pub mod listener;
 pub mod metrics;
 pub mod multiplex;
 pub mod notifier;
