@@ -85,34 +85,34 @@ impl<S: HttpService> Connections<S> {
 
     /// The two phases are boxed one by one: the task of an idle connection keeps no room for a handshake.
     async fn run(&self, stream: TcpStream) -> Result<(), ConnectionError> {
+        // At shutdown nothing is lost by breaking off the first phase: nothing was asked yet.
+        let opened = self.stop_accepting.run_until_cancelled(Box::pin(self.open(stream))).await;
+        let Some(serving) = opened else { return Ok(()) };
+        serving?.await
+    }
+
+    /// Learns which HTTP the client speaks and returns what serves it.
+    async fn open(&self, stream: TcpStream) -> Result<Serving<'_>, ConnectionError> {
         let first_request_by = Instant::now() + self.limits.first_request_timeout;
         configure(&stream, &self.limits).map_err(ConnectionError::Socket)?;
         match &self.acceptor {
             None => {
-                let detecting = Box::pin(tokio::time::timeout(self.limits.protocol_timeout, detect(stream)));
-                // Nothing was asked yet, so that at shutdown nothing is lost.
-                let Some(detected) = self.stop_accepting.run_until_cancelled(detecting).await else { return Ok(()) };
+                let detected = tokio::time::timeout(self.limits.protocol_timeout, detect(stream)).await;
                 let (version, stream) =
                     detected.map_err(|_| ConnectionError::Silent)?.map_err(ConnectionError::Socket)?;
-                self.serve(version, stream, first_request_by).await
+                Ok(self.serve(version, stream, first_request_by))
             }
             Some(acceptor) => {
-                let shaking =
-                    Box::pin(tokio::time::timeout(self.limits.tls_handshake_timeout, acceptor.accept(stream)));
-                let Some(shaken) = self.stop_accepting.run_until_cancelled(shaking).await else { return Ok(()) };
+                let shaken = tokio::time::timeout(self.limits.tls_handshake_timeout, acceptor.accept(stream)).await;
                 let stream = shaken.map_err(|_| ConnectionError::SlowHandshake)?.map_err(ConnectionError::Handshake)?;
                 let version = HttpVersion::from_alpn(stream.get_ref().1.alpn_protocol());
-                self.serve(version, Replay::empty(stream), first_request_by).await
+                Ok(self.serve(version, Replay::empty(stream), first_request_by))
             }
         }
     }
 
-    async fn serve<T>(
-        &self,
-        version: HttpVersion,
-        stream: Replay<T>,
-        first_request_by: Instant,
-    ) -> Result<(), ConnectionError>
+    /// Not an `async fn`, whose future would keep room for the stream after it has moved on.
+    fn serve<T>(&self, version: HttpVersion, stream: Replay<T>, first_request_by: Instant) -> Serving<'_>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -121,12 +121,12 @@ impl<S: HttpService> Connections<S> {
         match version {
             HttpVersion::Http1 => {
                 let connection = Box::pin(self.http1.serve_connection(TokioIo::new(stream), service));
-                self.drive(connection, http1::Connection::graceful_shutdown, &opened, first_request_by).await
+                Box::pin(self.drive(connection, http1::Connection::graceful_shutdown, opened, first_request_by))
             }
             HttpVersion::Http2 => {
                 let stream = stream.noting_http2_opening(opened.clone());
                 let connection = Box::pin(self.http2.serve_connection(TokioIo::new(stream), service));
-                self.drive(connection, http2::Connection::graceful_shutdown, &opened, first_request_by).await
+                Box::pin(self.drive(connection, http2::Connection::graceful_shutdown, opened, first_request_by))
             }
         }
     }
@@ -136,7 +136,7 @@ impl<S: HttpService> Connections<S> {
         &self,
         mut connection: Pin<Box<C>>,
         end_gracefully: fn(Pin<&mut C>),
-        opened: &Opened,
+        opened: Opened,
         first_request_by: Instant,
     ) -> Result<(), ConnectionError>
     where
@@ -161,6 +161,9 @@ impl<S: HttpService> Connections<S> {
         }
     }
 }
+
+/// A connection whose protocol is known, until its end.
+type Serving<'a> = Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send + 'a>>;
 
 /// Why a connection ended before its client was done. Logged for debugging only: the cause is nearly always the client.
 #[derive(Debug, thiserror::Error)]
