@@ -172,6 +172,7 @@ pub fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::listener::HttpService;
     use axum::routing::post;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -237,6 +238,13 @@ mod tests {
         for bad in ["a.example", "https://", "://a", "https://a/", "https://*.a", "https://a b"] {
             assert_eq!(bad.parse::<CorsOrigins>(), Err(InvalidOrigin(bad.to_owned())));
         }
+    }
+
+    #[test]
+    fn listener_can_serve_the_multiplexer_with_and_without_cors() {
+        fn servable(_: impl HttpService) {}
+        servable(multiplex());
+        servable(multiplex().with_cors(&CorsOrigins::Any));
     }
 
     fn preflight(origin: &'static str) -> Request<Body> {
