@@ -7,4 +7,5 @@ pub mod listener;
 pub mod metrics;
 pub mod multiplex;
 pub mod notifier;
+pub mod repository;
 pub mod rest;

@@ -1,0 +1,302 @@
+//! Measures the built server against the raw database on the same machine, one after the other, and prints ratios.
+//!
+//! `cargo bench` runs it on SQLite; with `EVENTS_DB_TEST_MARIADB_URL` set (see `cargo xtask servers`) on MariaDB too.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
+use events_db::domain::attribute::{EventSource, EventType, Subject};
+use events_db::domain::event::NewEvent;
+use events_db::ports::event_repository::EventRepository;
+use futures_util::StreamExt;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Bytes of data in an event.
+const PAYLOAD_BYTES: usize = 256;
+/// Connections that append at once.
+const CONNECTIONS: usize = 256;
+/// How long one appending run takes.
+const RUN: Duration = Duration::from_secs(5);
+/// Runs of each kind; the median counts.
+const ROUNDS: usize = 3;
+/// Events in the replay.
+const REPLAY_EVENTS: usize = 1_000_000;
+/// Idle streams when memory is measured.
+const IDLE_STREAMS: usize = 5_000;
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("append.db");
+    appends("SQLite", &format!("sqlite://{}", file.display()), sqlite_raw(directory.path()).await?, 1).await?;
+    match std::env::var("EVENTS_DB_TEST_MARIADB_URL") {
+        Ok(url) => {
+            let (ours, raw) = mariadb(&url).await?;
+            appends("MariaDB", &ours, raw, CONNECTIONS).await?;
+        }
+        Err(_) => println!("MariaDB: not measured, EVENTS_DB_TEST_MARIADB_URL is not set"),
+    }
+    idle_memory(&format!("sqlite://{}", directory.path().join("idle.db").display()))?;
+    replay(&directory.path().join("replay.db").display().to_string()).await
+}
+
+/// Appends over HTTP against one row per commit over `raw_connections` connections.
+async fn appends(engine: &str, url: &str, raw: DatabaseConnection, raw_connections: usize) -> Outcome<()> {
+    let server = Server::start(url)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(over_http(server.port).await?);
+        theirs.push(row_per_commit(&raw, raw_connections).await?);
+    }
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!(
+        "append, {engine}: HTTP at {CONNECTIONS} connections {ours:.0}/s; a row per commit over {raw_connections} \
+         raw connections {theirs:.0}/s; ratio {:.2}",
+        ours / theirs
+    );
+    Ok(())
+}
+
+async fn over_http(port: u16) -> Outcome<f64> {
+    let client = reqwest::Client::builder().pool_max_idle_per_host(CONNECTIONS).build()?;
+    let data = base64(&[b'x'; PAYLOAD_BYTES]);
+    let body = Bytes::from(format!(r#"{{"source":"bench","type":"made","subject":"s","data":"{data}"}}"#));
+    rate(CONNECTIONS, async || {
+        let url = format!("http://127.0.0.1:{port}/events");
+        let answer = client.post(url).header("content-type", "application/json").body(body.clone()).send().await?;
+        answer.error_for_status()?.bytes().await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn row_per_commit(raw: &DatabaseConnection, connections: usize) -> Outcome<f64> {
+    let data = "x".repeat(PAYLOAD_BYTES);
+    let insert =
+        format!("INSERT INTO raw_events (source, type, subject, data) VALUES ('bench', 'made', 's', '{data}')");
+    rate(connections, async || {
+        raw.execute_unprepared(&insert).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// How often per second `work` is done by `workers` at once.
+async fn rate(workers: usize, work: impl AsyncFn() -> Outcome<()>) -> Outcome<f64> {
+    let done = AtomicU64::new(0);
+    let started = Instant::now();
+    let worker = async || {
+        while started.elapsed() < RUN {
+            work().await?;
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        Outcome::Ok(())
+    };
+    let outcomes: Vec<Outcome<()>> =
+        futures_util::stream::iter(0..workers).map(|_| worker()).buffer_unordered(workers).collect().await;
+    outcomes.into_iter().collect::<Outcome<()>>()?;
+    #[allow(clippy::cast_precision_loss)]
+    Ok(done.into_inner() as f64 / started.elapsed().as_secs_f64())
+}
+
+async fn sqlite_raw(directory: &std::path::Path) -> Outcome<DatabaseConnection> {
+    let url = format!("sqlite://{}?mode=rwc", directory.join("raw.db").display());
+    let raw = Database::connect(ConnectOptions::new(url).max_connections(1).to_owned()).await?;
+    raw.execute_unprepared("PRAGMA journal_mode = WAL").await?;
+    raw.execute_unprepared("PRAGMA synchronous = FULL").await?;
+    raw.execute_unprepared(
+        "CREATE TABLE raw_events (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT, type TEXT, subject TEXT, \
+         time TEXT DEFAULT CURRENT_TIMESTAMP, data BLOB)",
+    )
+    .await?;
+    raw.execute_unprepared("CREATE INDEX raw_subject ON raw_events (subject)").await?;
+    Ok(raw)
+}
+
+async fn mariadb(url: &str) -> Outcome<(String, DatabaseConnection)> {
+    let admin = Database::connect(url).await?;
+    admin.execute_unprepared("CREATE OR REPLACE DATABASE bench_service").await?;
+    let ours = format!("{}/bench_service", url.trim_end_matches('/'));
+    let connections = u32::try_from(CONNECTIONS)?;
+    let options = ConnectOptions::new(&ours).max_connections(connections).min_connections(connections).to_owned();
+    let raw = Database::connect(options).await?;
+    raw.execute_unprepared(
+        "CREATE TABLE raw_events (id BIGINT AUTO_INCREMENT PRIMARY KEY, source VARCHAR(255), type VARCHAR(255), \
+         subject VARCHAR(255), time TIMESTAMP DEFAULT CURRENT_TIMESTAMP, data BLOB, INDEX (subject))",
+    )
+    .await?;
+    Ok((ours, raw))
+}
+
+fn idle_memory(url: &str) -> Outcome<()> {
+    let server = Server::start(url)?;
+    let before = server.resident_kib()?;
+    let mut streams = Vec::new();
+    for _ in 0..IDLE_STREAMS {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port))?;
+        stream.write_all(b"GET /events/stream?subject=s HTTP/1.1\r\nhost: bench\r\n\r\n")?;
+        let mut seen = Vec::new();
+        while !seen.windows(9).any(|window| window == b"caught-up") {
+            let mut buffer = [0; 1024];
+            let count = stream.read(&mut buffer)?;
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        streams.push(stream);
+    }
+    let grown = server.resident_kib()?.saturating_sub(before);
+    #[allow(clippy::cast_precision_loss)]
+    let each = grown as f64 / IDLE_STREAMS as f64;
+    println!("idle SSE streams: {IDLE_STREAMS} take {grown} KiB resident, {each:.1} KiB each");
+    Ok(())
+}
+
+async fn replay(file: &str) -> Outcome<()> {
+    let url = format!("sqlite://{file}");
+    let repository = SeaOrmRepository::connect(&StoreConfig { url: url.clone(), event_bytes_max: 1 << 20 }).await?;
+    let event = NewEvent {
+        event_source: EventSource::new("bench".to_owned())?,
+        event_type: EventType::new("made".to_owned())?,
+        subject: Subject::new("s".to_owned())?,
+        time: None,
+        data: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
+    };
+    for _ in 0..REPLAY_EVENTS / 1_000 {
+        repository.append(vec![event.clone(); 1_000]).await?;
+    }
+    let raw = raw_scan(&url).await?;
+    let server = Server::start(&url)?;
+    let all = sse_replay(server.port, 0).await?;
+    let late = sse_replay(server.port, REPLAY_EVENTS - 100_000).await?;
+    println!("replay of {REPLAY_EVENTS} events, raw SQLite scan: {raw:.0}/s");
+    println!("  over SSE: {all:.0}/s, ratio {:.2}; the last 100,000 alone: {late:.0}/s", all / raw);
+    let grpc = grpc_replay(server.port).await?;
+    println!("  over gRPC: {grpc:.0}/s, ratio {:.2}", grpc / raw);
+    Ok(())
+}
+
+/// Every row of the subject through one statement of the driver.
+async fn raw_scan(url: &str) -> Outcome<f64> {
+    use sea_orm::{DbBackend, Statement, StreamTrait};
+    let raw = Database::connect(url).await?;
+    let statement = Statement::from_string(
+        DbBackend::Sqlite,
+        "SELECT id, source, type, subject, time, data FROM events WHERE subject = 's' ORDER BY id",
+    );
+    let started = Instant::now();
+    let mut rows = raw.stream_raw(statement).await?;
+    let mut count = 0;
+    while let Some(row) = rows.next().await {
+        let _data: Vec<u8> = row?.try_get_by_index(5)?;
+        count += 1;
+    }
+    Ok(per_second(count, started))
+}
+
+async fn sse_replay(port: u16, from_id: usize) -> Outcome<f64> {
+    let started = Instant::now();
+    let url = format!("http://127.0.0.1:{port}/events/stream?subject=s&from_id={from_id}");
+    let mut response = reqwest::get(url).await?;
+    let (mut count, mut previous) = (0, 0);
+    while let Some(chunk) = response.chunk().await? {
+        // A message ends with an empty line.
+        for byte in chunk {
+            count += usize::from(byte == b'\n' && previous == b'\n');
+            previous = byte;
+        }
+        // `retry` comes first.
+        if count > REPLAY_EVENTS - from_id {
+            break;
+        }
+    }
+    Ok(per_second(REPLAY_EVENTS - from_id, started))
+}
+
+mod proto {
+    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+    tonic::include_proto!("grpc");
+}
+
+async fn grpc_replay(port: u16) -> Outcome<f64> {
+    let mut client = proto::events_db_client::EventsDbClient::connect(format!("http://127.0.0.1:{port}")).await?;
+    let started = Instant::now();
+    let request = proto::EventsFromSubjectRequest { subject: "s".to_owned(), ..Default::default() };
+    let mut replies = client.stream_events_from_subject(request).await?.into_inner();
+    let mut count = 0;
+    while count < REPLAY_EVENTS {
+        count += replies.message().await?.ok_or("the stream ended")?.events.len();
+    }
+    Ok(per_second(count, started))
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn per_second(count: usize, since: Instant) -> f64 {
+    count as f64 / since.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn base64(data: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(data)
+}
+
+/// The built server on a free port; killed when dropped.
+struct Server {
+    process: Arc<std::sync::Mutex<Child>>,
+    port: u16,
+}
+
+impl Server {
+    fn start(url: &str) -> Outcome<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let process = Command::new(env!("CARGO_BIN_EXE_events-db"))
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--max-connections", "20000"])
+            .env("DATABASE_URL", url)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .spawn()?;
+        let server = Self { process: Arc::new(std::sync::Mutex::new(process)), port };
+        let started = Instant::now();
+        loop {
+            let mut answer = String::new();
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+                stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+                let _cut = stream.read_to_string(&mut answer);
+            }
+            if answer.starts_with("HTTP/1.1 200") {
+                return Ok(server);
+            }
+            if started.elapsed() > Duration::from_secs(30) {
+                return Err("the server does not become ready".into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn resident_kib(&self) -> Outcome<u64> {
+        let pid = self.process.lock().expect("nobody panics with the lock").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut process = self.process.lock().expect("nobody panics with the lock");
+        let _already_gone = process.kill();
+        let _status = process.wait();
+    }
+}

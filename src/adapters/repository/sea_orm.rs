@@ -1,0 +1,129 @@
+//! The log in SQLite, MySQL, MariaDB or PostgreSQL, through sea-orm.
+
+mod append;
+mod connect;
+mod delete;
+mod fault;
+mod migration;
+mod query;
+mod read;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::attribute::Subject;
+use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::filter::Filter;
+use crate::domain::position::Position;
+use crate::ports::event_repository::{AppendError, DeleteError, EventRepository, Fault, Page, ReadError, ReadQuery};
+
+use connect::Store;
+pub use connect::{ConnectError, StoreConfig};
+
+/// How long the database may take for one call: clients hear of an outage within 5 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The log in a relational database.
+///
+/// Database work runs in tasks of its own: a caller that leaves cannot drop a query half-way and leave its connection
+/// out of step.
+pub struct SeaOrmRepository {
+    store: Arc<Store>,
+}
+
+impl SeaOrmRepository {
+    /// Opens the database, checks its settings and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unavailable`] when trying again makes sense, [`ConnectError::Unusable`] when it does not.
+    pub async fn connect(config: &StoreConfig) -> Result<Self, ConnectError> {
+        Ok(Self { store: Arc::new(Store::open(config).await?) })
+    }
+
+    /// Runs `work` in a task, no longer than [`CALL_TIMEOUT`].
+    async fn detached<T, E, W>(&self, work: impl FnOnce(Arc<Store>) -> W) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<NoAnswer> + Send + 'static,
+        W: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let mut task = tokio::spawn(work(Arc::clone(&self.store)));
+        match tokio::time::timeout(CALL_TIMEOUT, &mut task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => Err(NoAnswer(panic.into()).into()),
+            Err(elapsed) => {
+                task.abort();
+                // Whatever it reached in the meantime is its answer.
+                task.await.unwrap_or_else(|_aborted| Err(NoAnswer(elapsed.into()).into()))
+            }
+        }
+    }
+}
+
+/// The database did not answer in time.
+struct NoAnswer(Fault);
+
+impl From<NoAnswer> for ReadError {
+    fn from(NoAnswer(fault): NoAnswer) -> Self {
+        Self::Unavailable(fault)
+    }
+}
+
+impl From<NoAnswer> for AppendError {
+    fn from(NoAnswer(fault): NoAnswer) -> Self {
+        Self::Unavailable(fault)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl EventRepository for SeaOrmRepository {
+    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let committing = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&committing);
+        let answer = self.detached(|store| async move { append::append(&store, &events, &committing).await }).await;
+        match answer {
+            Err(AppendError::Unavailable(fault)) if seen.load(Ordering::SeqCst) => {
+                Err(AppendError::OutcomeUnknown(fault))
+            }
+            other => other,
+        }
+    }
+
+    async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {
+        self.detached(move |store| async move { read::get(&store, position).await }).await
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
+        self.detached(|store| async move { read::page(&store, query).await }).await
+    }
+
+    async fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.detached(|store| async move { read::head(&store).await }).await
+    }
+
+    async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
+        self.detached(move |store| async move { read::subjects(&store, after, limit).await }).await
+    }
+
+    async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError> {
+        let mut deleted = 0;
+        let mut after = from.previous();
+        while after < Some(through) {
+            let query =
+                ReadQuery { filter: filter.clone(), after, through, limit: delete::CHUNK, bytes_max: usize::MAX };
+            let chunk = self.detached(|store| async move { delete::chunk(&store, query).await }).await;
+            let (count, reached) = chunk.map_err(|error: ReadError| DeleteError::Unavailable(error.into()))?;
+            deleted += count;
+            after = Some(reached);
+        }
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,189 @@
+//! Opening a database: pools, settings, schema.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr};
+
+use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::migration;
+use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::ports::event_repository::Fault;
+
+/// Connections that append. They queue for the head row anyway; a few hide the round trips between.
+const WRITERS: u32 = 4;
+
+/// Connections that read.
+const READERS: u32 = 16;
+
+/// How long a call waits for a free connection; below the time a whole call may take.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection may idle before it is checked for life on its next use.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(10);
+
+/// How long SQLite waits for another process's write.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The first SQLite without the WAL-reset bug. Source: SQLite, "Release History".
+const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+
+/// Which database to open.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `sqlite://…`, `mysql://…` or `postgres://…`; may carry a password and is never shown.
+    pub url: String,
+    /// Bytes of data in one event; the database must take a statement that large.
+    pub event_bytes_max: usize,
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("StoreConfig").field("event_bytes_max", &self.event_bytes_max).finish_non_exhaustive()
+    }
+}
+
+/// Why a database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It cannot be reached now.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Fault),
+    /// It can never be used like this.
+    #[error("the database cannot be used: {reason}")]
+    Unusable {
+        /// What is wrong, for the operator.
+        reason: String,
+        /// What the database said, if it did.
+        #[source]
+        cause: Option<Fault>,
+    },
+}
+
+impl ConnectError {
+    pub(super) fn unusable(reason: impl Into<String>) -> Self {
+        Self::Unusable { reason: reason.into(), cause: None }
+    }
+}
+
+impl From<DbErr> for ConnectError {
+    fn from(error: DbErr) -> Self {
+        match Effect::of(&error) {
+            Effect::Conflict | Effect::Lost => Self::Unavailable(error.into()),
+            Effect::DuplicateKey | Effect::Refused => {
+                Self::Unusable { reason: "it refuses what is asked of it".to_owned(), cause: Some(error.into()) }
+            }
+        }
+    }
+}
+
+/// An open database.
+pub(super) struct Store {
+    pub(super) dialect: Dialect,
+    pub(super) writer: DatabaseConnection,
+    pub(super) readers: DatabaseConnection,
+}
+
+impl Store {
+    pub(super) async fn open(config: &StoreConfig) -> Result<Self, ConnectError> {
+        let backend = backend(&config.url)?;
+        let engine = migration::migrate(connect(config, backend, Role::Migrator).await?).await?;
+        let writer = connect(config, backend, Role::Writer).await?;
+        check(&writer, engine, config.event_bytes_max).await?;
+        let readers = connect(config, backend, Role::Reader).await?;
+        Ok(Self { dialect: Dialect { backend, engine }, writer, readers })
+    }
+}
+
+/// What a pool is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Its one connection holds the lock of the migration.
+    Migrator,
+    Writer,
+    Reader,
+}
+
+fn backend(url: &str) -> Result<DbBackend, ConnectError> {
+    match url.split(':').next() {
+        Some("sqlite") => Ok(DbBackend::Sqlite),
+        Some("mysql" | "mariadb") => Ok(DbBackend::MySql),
+        Some("postgres" | "postgresql") => Ok(DbBackend::Postgres),
+        Some(_) | None => Err(ConnectError::unusable("its URL must start with sqlite://, mysql:// or postgres://")),
+    }
+}
+
+async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result<DatabaseConnection, ConnectError> {
+    // sea-orm knows MariaDB as MySQL.
+    let url = config.url.replacen("mariadb:", "mysql:", 1);
+    let mut options = ConnectOptions::new(url);
+    let most = match (role, backend) {
+        (Role::Migrator, _) | (Role::Writer, DbBackend::Sqlite) => 1,
+        (Role::Writer, _) => WRITERS,
+        (Role::Reader, _) => READERS,
+    };
+    options.max_connections(most).min_connections(1).sqlx_logging(false).connect_timeout(ACQUIRE_TIMEOUT);
+    options.acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire_if_idle_for(TEST_AFTER_IDLE);
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        sqlite
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(SQLITE_BUSY_TIMEOUT)
+            .pragma("query_only", if role == Role::Reader { "on" } else { "off" })
+    });
+    let connected = tokio::spawn(Database::connect(options)).await;
+    let connected = connected.map_err(|panic| ConnectError::Unavailable(panic.into()))?;
+    connected.map_err(|error| match backend {
+        // A file is there or it is not; waiting does not bring it.
+        DbBackend::Sqlite => ConnectError::Unusable {
+            reason: "its file cannot be opened, see DATABASE_URL".to_owned(),
+            cause: Some(error.into()),
+        },
+        _ => error.into(),
+    })
+}
+
+/// Whether the engine keeps what it acknowledges and takes what we send.
+async fn check(db: &DatabaseConnection, engine: Engine, event_bytes_max: usize) -> Result<(), ConnectError> {
+    match engine {
+        Engine::Sqlite => check_sqlite(db).await,
+        Engine::MySql | Engine::MariaDb => check_packet(db, event_bytes_max).await,
+        Engine::Postgres => Ok(()),
+    }
+}
+
+async fn check_sqlite(db: &DatabaseConnection) -> Result<(), ConnectError> {
+    let version: String = one(db, "SELECT sqlite_version()").await?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if (next(), next(), next()) < SQLITE_VERSION_MIN {
+        return Err(ConnectError::unusable(format!("SQLite {version} can corrupt its log, 3.51.3 is needed")));
+    }
+    let mode: String = one(db, "PRAGMA journal_mode").await?;
+    if mode != "wal" {
+        return Err(ConnectError::unusable(format!("SQLite cannot keep a write-ahead log there (its mode is {mode})")));
+    }
+    Ok(())
+}
+
+async fn check_packet(db: &DatabaseConnection, event_bytes_max: usize) -> Result<(), ConnectError> {
+    /// Room for attributes and protocol beside the data.
+    const OVERHEAD_BYTES: u64 = 64 * 1024;
+    let packet: u64 = one(db, "SELECT CAST(@@max_allowed_packet AS UNSIGNED)").await?;
+    let needed = event_bytes_max as u64 + OVERHEAD_BYTES;
+    if packet < needed {
+        return Err(ConnectError::unusable(format!(
+            "its max_allowed_packet is {packet} bytes, --max-event-bytes {event_bytes_max} needs {needed}"
+        )));
+    }
+    Ok(())
+}
+
+/// The first column of the first row.
+pub(super) async fn one<T: sea_orm::TryGetable>(db: &impl ConnectionTrait, sql: &str) -> Result<T, ConnectError> {
+    let statement = sea_orm::Statement::from_string(db.get_database_backend(), sql);
+    let row = db.query_one_raw(statement).await?;
+    let row = row.ok_or_else(|| ConnectError::unusable("it does not answer a question about itself"))?;
+    Ok(row.try_get_by_index(0)?)
+}

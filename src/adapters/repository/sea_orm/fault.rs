@@ -1,0 +1,92 @@
+//! What a database fault means, by its code and never by its text.
+
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::sqlx::postgres::PgDatabaseError;
+use sea_orm::sqlx::sqlite::SqliteError;
+use sea_orm::sqlx::{self, error::DatabaseError};
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+
+use crate::ports::event_repository::ReadError;
+
+/// What a fault says about the transaction it struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Somebody else was in the way; certainly not committed, worth repeating.
+    Conflict,
+    /// A key is there already; certainly not committed.
+    DuplicateKey,
+    /// The database refused in so many words; certainly not committed.
+    Refused,
+    /// The connection is gone or never came: at a commit, nobody knows.
+    Lost,
+}
+
+impl Effect {
+    pub(super) fn of(error: &DbErr) -> Self {
+        if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+            return Self::DuplicateKey;
+        }
+        match driver_error(error).and_then(sqlx::Error::as_database_error) {
+            Some(error) if is_conflict(error) => Self::Conflict,
+            Some(error) if is_going_away(error) => Self::Lost,
+            Some(_) => Self::Refused,
+            None => Self::Lost,
+        }
+    }
+}
+
+/// A read cannot tell a lost connection from a refusal: both may pass. What cannot be decoded will not.
+pub(super) fn read_error(error: DbErr) -> ReadError {
+    match (&error, driver_error(&error)) {
+        (DbErr::Type(_) | DbErr::TryIntoErr { .. }, _)
+        | (_, Some(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => ReadError::Corrupt(error.into()),
+        _ => ReadError::Unavailable(error.into()),
+    }
+}
+
+fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+fn is_conflict(error: &dyn DatabaseError) -> bool {
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // Deadlock, lock wait timeout, snapshot conflict (MariaDB), and TiDB's write conflicts.
+        return matches!(error.number(), 1213 | 1205 | 1020 | 8002 | 8005 | 9007);
+    }
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        // serialization_failure, deadlock_detected, lock_not_available.
+        return matches!(error.code(), "40001" | "40P01" | "55P03");
+    }
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        return primary_code(error).is_some_and(|code| code == SQLITE_BUSY);
+    }
+    false
+}
+
+/// The server says goodbye: whether the statement took effect is not known.
+fn is_going_away(error: &dyn DatabaseError) -> bool {
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // Server shutdown, connection killed, Galera node not ready.
+        return matches!(error.number(), 1053 | 1927 | 1047 | 3169);
+    }
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        // Connection exceptions, statement_completion_unknown, admin and crash shutdown.
+        return error.code().starts_with("08") || matches!(error.code(), "40003" | "57P01" | "57P02" | "57P03");
+    }
+    primary_code(error).is_some_and(|code| code == SQLITE_IOERR)
+}
+
+/// Source: SQLite, "Result and Error Codes".
+const SQLITE_BUSY: u32 = 5;
+/// Source: SQLite, "Result and Error Codes".
+const SQLITE_IOERR: u32 = 10;
+
+fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
+    let extended: u32 = error.code()?.parse().ok()?;
+    Some(extended & 0xFF)
+}

@@ -1,0 +1,81 @@
+//! The schema, and the takeover of a Go service's database.
+
+mod log_tables;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
+use crate::adapters::repository::sea_orm::connect::{ConnectError, one};
+use crate::adapters::repository::sea_orm::query::Engine;
+
+/// Names the lock that one migrating process holds: any constant of ours.
+const LOCK_NAME: &str = "events_db_migration";
+/// The same for PostgreSQL, which names locks by number.
+const LOCK_NUMBER: i64 = 7_303_014_218_655_041;
+/// How long a process waits for another one's migration, which may rebuild a large table.
+const LOCK_WAIT_SECONDS: u32 = 3_600;
+
+struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(log_tables::Migration)]
+    }
+}
+
+/// Brings the schema up to date over a pool of exactly one connection, which holds the lock meanwhile.
+pub(super) async fn migrate(db: DatabaseConnection) -> Result<Engine, ConnectError> {
+    // A task of its own: a caller that gives up must not leave a migration half-way.
+    let migrated = tokio::spawn(async move {
+        let engine = engine(&db).await?;
+        lock(&db).await?;
+        Migrator::up(&db, None).await?;
+        unlock(&db).await?;
+        db.close().await?;
+        Ok(engine)
+    });
+    migrated.await.unwrap_or_else(|panic| Err(ConnectError::Unavailable(panic.into())))
+}
+
+async fn engine(db: &DatabaseConnection) -> Result<Engine, ConnectError> {
+    match db.get_database_backend() {
+        DbBackend::Sqlite => Ok(Engine::Sqlite),
+        DbBackend::Postgres => Ok(Engine::Postgres),
+        DbBackend::MySql => {
+            let version: String = one(db, "SELECT VERSION()").await?;
+            Ok(if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql })
+        }
+        _ => Err(ConnectError::unusable("its engine is not known")),
+    }
+}
+
+async fn lock(db: &DatabaseConnection) -> Result<(), ConnectError> {
+    match db.get_database_backend() {
+        DbBackend::MySql => {
+            let sql = format!("SELECT CAST(GET_LOCK('{LOCK_NAME}', {LOCK_WAIT_SECONDS}) AS SIGNED)");
+            let won: Option<i64> = one(db, &sql).await?;
+            if won != Some(1) {
+                return Err(ConnectError::unusable("another process holds the lock of the migration"));
+            }
+        }
+        DbBackend::Postgres => {
+            db.execute_unprepared(&format!("SELECT pg_advisory_lock({LOCK_NUMBER})")).await?;
+        }
+        _ => {
+            // One writer at a time, until the commit in `unlock`.
+            db.execute_unprepared("BEGIN IMMEDIATE").await?;
+        }
+    }
+    Ok(())
+}
+
+async fn unlock(db: &DatabaseConnection) -> Result<(), ConnectError> {
+    match db.get_database_backend() {
+        // The connection's end frees the lock.
+        DbBackend::MySql | DbBackend::Postgres => {}
+        _ => {
+            db.execute_unprepared("COMMIT").await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The SQL, side by side where it differs per engine, and its rows.
+
+use bytes::Bytes;
+use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
+use time::OffsetDateTime;
+
+use crate::domain::attribute::{EventSource, EventType, Subject};
+use crate::domain::event::StoredEvent;
+use crate::domain::position::Position;
+use crate::domain::timestamp::Timestamp;
+
+/// The name of the one secondary index, on (subject, id): it serves every read by subject and the list of subjects.
+pub(super) const SUBJECT_INDEX: &str = "events_by_subject";
+
+/// The columns of an event, in the order that [`Dialect::event`] reads.
+pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data";
+
+/// Which product answers; one wire protocol can have several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    Sqlite,
+    MySql,
+    MariaDb,
+    Postgres,
+}
+
+/// How to talk to the engine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialect {
+    pub(super) backend: DbBackend,
+    pub(super) engine: Engine,
+}
+
+/// Which way through the table a query takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    /// By position.
+    Log,
+    /// By subject, then position.
+    Subject,
+}
+
+impl Dialect {
+    /// A statement from SQL that writes each parameter as `?`, which no literal of ours contains.
+    pub(super) fn statement(self, sql: &str, values: Vec<Value>) -> Statement {
+        match self.engine {
+            Engine::Postgres => Statement::from_sql_and_values(self.backend, numbered(sql), values),
+            Engine::Sqlite | Engine::MySql | Engine::MariaDb => {
+                Statement::from_sql_and_values(self.backend, sql, values)
+            }
+        }
+    }
+
+    /// The table, pinned to the way: left alone, MariaDB walks a subject from its first row to find a late page.
+    pub(super) fn events_by(self, path: Path) -> String {
+        match (self.engine, path) {
+            (Engine::Postgres, _) => "events".to_owned(),
+            (Engine::Sqlite, Path::Log) => "events NOT INDEXED".to_owned(),
+            (Engine::Sqlite, Path::Subject) => format!("events INDEXED BY {SUBJECT_INDEX}"),
+            (Engine::MySql | Engine::MariaDb, Path::Log) => "events FORCE INDEX (PRIMARY)".to_owned(),
+            (Engine::MySql | Engine::MariaDb, Path::Subject) => format!("events FORCE INDEX ({SUBJECT_INDEX})"),
+        }
+    }
+
+    /// The newest positions: of the head row, and of the table, which a foreign writer may have taken further.
+    pub(super) fn head(self) -> Statement {
+        self.statement(
+            "SELECT position, (SELECT COALESCE(MAX(id), 0) FROM events) AS newest FROM event_head WHERE id = 1",
+            Vec::new(),
+        )
+    }
+
+    /// The head row and the newest event, the row locked until commit.
+    pub(super) fn lock_head(self) -> Statement {
+        let lock = match self.engine {
+            // The transaction has the only write lock already.
+            Engine::Sqlite => "",
+            Engine::MySql | Engine::MariaDb | Engine::Postgres => " FOR UPDATE",
+        };
+        let sql = format!(
+            "SELECT position, (SELECT COALESCE(MAX(id), 0) FROM events) AS newest, recorded_at \
+             FROM event_head WHERE id = 1{lock}"
+        );
+        self.statement(&sql, Vec::new())
+    }
+
+    /// Up to `limit` distinct subjects above `after`, or from the first, each found by one look-up.
+    pub(super) fn subjects(self, after: Option<&str>, limit: i64) -> Statement {
+        let above = if after.is_some() { "subject > ?" } else { "subject >= ?" };
+        let sql = match self.engine {
+            Engine::MySql | Engine::MariaDb => format!(
+                "SELECT DISTINCT subject FROM {} WHERE {above} ORDER BY subject LIMIT ?",
+                self.events_by(Path::Subject)
+            ),
+            Engine::Sqlite | Engine::Postgres => format!(
+                "WITH RECURSIVE found (subject) AS ( \
+                   SELECT * FROM (SELECT subject FROM events WHERE {above} ORDER BY subject LIMIT 1) AS lowest \
+                   UNION ALL \
+                   SELECT (SELECT e.subject FROM events AS e WHERE e.subject > found.subject ORDER BY e.subject LIMIT 1) \
+                   FROM found WHERE found.subject IS NOT NULL) \
+                 SELECT subject FROM found WHERE subject IS NOT NULL LIMIT ?"
+            ),
+        };
+        self.statement(&sql, vec![after.unwrap_or_default().into(), limit.into()])
+    }
+
+    /// A time as the column keeps it.
+    pub(super) fn time(self, time: Timestamp) -> Value {
+        match self.engine {
+            Engine::Sqlite => time.unix_micros().into(),
+            Engine::MySql | Engine::MariaDb | Engine::Postgres => {
+                let nanos = i128::from(time.unix_micros()) * 1_000;
+                OffsetDateTime::from_unix_timestamp_nanos(nanos).expect("a timestamp is within years 1 to 9999").into()
+            }
+        }
+    }
+
+    /// Reads a row of [`EVENT_COLUMNS`].
+    pub(super) fn event(self, row: &QueryResult) -> Result<StoredEvent, DbErr> {
+        let time = self.time_at(row, 4)?.ok_or_else(|| DbErr::Type("an event has no time".to_owned()))?;
+        Ok(StoredEvent {
+            position: position_at(row, 0)?,
+            event_source: EventSource::from_stored(row.try_get_by_index(1)?),
+            event_type: EventType::from_stored(row.try_get_by_index(2)?),
+            subject: Subject::from_stored(row.try_get_by_index(3)?),
+            time,
+            recorded_time: self.time_at(row, 5)?,
+            data: Bytes::from(row.try_get_by_index::<Vec<u8>>(6)?),
+        })
+    }
+
+    /// Reads a time that may be null.
+    pub(super) fn time_at(self, row: &QueryResult, index: usize) -> Result<Option<Timestamp>, DbErr> {
+        let micros = match self.engine {
+            Engine::Sqlite => row.try_get_by_index::<Option<i64>>(index)?,
+            Engine::MySql | Engine::MariaDb | Engine::Postgres => {
+                let time = row.try_get_by_index::<Option<OffsetDateTime>>(index)?;
+                time.and_then(|time| i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000)).ok())
+            }
+        };
+        let time = micros.map(Timestamp::from_unix_micros).transpose();
+        time.map_err(|error| DbErr::Type(error.to_string()))
+    }
+}
+
+/// Reads a position.
+pub(super) fn position_at(row: &QueryResult, index: usize) -> Result<Position, DbErr> {
+    Position::new(row.try_get_by_index(index)?).map_err(|error| DbErr::Type(error.to_string()))
+}
+
+/// The least text above every text that starts with `prefix`, by bytes; `None` when there is none.
+///
+/// Code points sort as their UTF-8 bytes do.
+pub(super) fn above_prefix(prefix: &str) -> Option<String> {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        // A range steps over the surrogates, which are no characters.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+fn numbered(sql: &str) -> String {
+    let mut numbered = String::with_capacity(sql.len() + 16);
+    for (number, part) in sql.split('?').enumerate() {
+        if number > 0 {
+            numbered.push('$');
+            numbered.push_str(&number.to_string());
+        }
+        numbered.push_str(part);
+    }
+    numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_with_a_prefix_is_below_the_bound() {
+        for (prefix, bound) in [
+            ("user-", Some("user.")),
+            ("%", Some("&")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}\u{10ffff}", None),
+        ] {
+            assert_eq!(above_prefix(prefix).as_deref(), bound, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_numbered_in_order() {
+        assert_eq!(numbered("a = ? AND b > ? LIMIT ?"), "a = $1 AND b > $2 LIMIT $3");
+    }
+}

@@ -1,0 +1,201 @@
+//! The composition root: the only file that knows every adapter.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+
+use crate::adapters::authenticator::{open::Open, static_token::StaticToken};
+use crate::adapters::grpc::{self, GrpcState};
+use crate::adapters::listener::tls::{Certificate, CertificateFiles, TlsError};
+use crate::adapters::listener::{self, ConnectionLimits, Listener};
+use crate::adapters::metrics::operation::OperationLayer;
+use crate::adapters::metrics::{Metrics, MetricsError};
+use crate::adapters::multiplex::{Multiplex, cors_layer};
+use crate::adapters::notifier::broadcast::BroadcastNotifier;
+use crate::adapters::repository::sea_orm::{ConnectError, SeaOrmRepository, StoreConfig};
+use crate::adapters::rest::{self, RestState};
+use crate::config::Config;
+use crate::domain::service::{EventService, ServiceLimits};
+use crate::ports::authenticator::Authenticator;
+use crate::ports::event_repository::{EventRepository, ReadError};
+
+/// First and longest wait before the database is tried again at start.
+const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket cannot be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The database cannot be used.
+    #[error("the database cannot be used")]
+    Store(#[from] ConnectError),
+    /// The instruments cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The database went away right after it was opened.
+    #[error("the database does not answer")]
+    Read(#[from] ReadError),
+}
+
+/// The wired server, its sockets bound.
+pub struct App {
+    config: Config,
+    listeners: Vec<Listener>,
+    certificate: Option<Arc<Certificate>>,
+    service: EventService,
+    metrics: Arc<Metrics>,
+    authenticator: Arc<dyn Authenticator>,
+    /// Ends every subscription.
+    streams_end: CancellationToken,
+}
+
+impl App {
+    /// Binds the sockets, opens the store and wires the parts.
+    ///
+    /// # Errors
+    /// As [`StartError`] says; the database is waited for until the startup timeout.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let certificate = config.tls.as_ref().map(|files| {
+            Certificate::load(CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() })
+        });
+        let certificate = certificate.transpose()?.map(Arc::new);
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let bound = listener::bind(*address).await;
+            listeners.push(bound.map_err(|cause| StartError::Listen { address: *address, cause })?);
+        }
+        let repository: Arc<dyn EventRepository> = Arc::new(open_store(&config).await?);
+        let streams_end = CancellationToken::new();
+        let limits = ServiceLimits {
+            event_bytes_max: config.event_bytes_max,
+            subscriptions_max: config.streams_max,
+            first_page_events: config.stream_batch_events,
+            client_buffer_events: config.client_buffer_events,
+        };
+        let notifier = Arc::new(BroadcastNotifier::new());
+        let service = EventService::new(repository, notifier, limits, streams_end.clone());
+        service.refresh_head().await?;
+        let counted = service.clone();
+        let metrics = Arc::new(Metrics::new(move || counted.open_subscriptions() as u64)?);
+        let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
+            Some(token) => Arc::new(StaticToken::new(token.expose())),
+            None => Arc::new(Open),
+        };
+        Ok(Self { config, listeners, certificate, service, metrics, authenticator, streams_end })
+    }
+
+    /// The addresses that are listened on, the one port first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Listener::local_addr).collect()
+    }
+
+    /// Serves until `shutdown` is done, then drains: not ready at once, streams ended, requests in flight answered,
+    /// all within the drain timeout.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let ready = watch::Sender::new(true);
+        let router = self.router(&ready);
+        let stop = CancellationToken::new();
+        let hard_stop = CancellationToken::new();
+        let followed = self.service.clone();
+        let ready_follows = ready.clone();
+        let follower = tokio::spawn(async move {
+            followed.follow_head(|answer| note_probe(&ready_follows, answer)).await;
+        });
+        if let Some(certificate) = &self.certificate {
+            tokio::spawn(Arc::clone(certificate).watch_files(stop.clone()));
+        }
+        let limits = ConnectionLimits { connections_max: self.config.connections_max, ..ConnectionLimits::default() };
+        let served = tokio::spawn(listener::serve(
+            self.listeners,
+            router,
+            self.certificate.as_deref().map(Certificate::acceptor),
+            limits,
+            listener::Shutdown { stop: stop.clone(), hard_stop: hard_stop.clone() },
+        ));
+        shutdown.await;
+        tracing::info!("shutting down");
+        self.streams_end.cancel();
+        let _follower_ended = follower.await;
+        ready.send_replace(false);
+        stop.cancel();
+        let drained = async {
+            let _served = served.await;
+            self.service.finish_writes().await;
+        };
+        if tokio::time::timeout(self.config.drain_timeout, drained).await.is_err() {
+            tracing::warn!("the drain timeout has passed, the remaining connections are cut");
+            hard_stop.cancel();
+        }
+        tracing::info!("stopped");
+    }
+
+    fn router(&self, ready: &watch::Sender<bool>) -> impl listener::ConnectionService + use<> {
+        let metrics = Arc::clone(&self.metrics);
+        let rest = rest::router(RestState {
+            service: self.service.clone(),
+            authenticator: Arc::clone(&self.authenticator),
+            ready: ready.subscribe(),
+            metrics: Arc::new(move || metrics.render()),
+            heartbeat: self.config.heartbeat,
+        });
+        let grpc = grpc::router(GrpcState {
+            service: self.service.clone(),
+            authenticator: Arc::clone(&self.authenticator),
+            ready: ready.subscribe(),
+            stream_batch_events: self.config.stream_batch_events,
+        });
+        let counted = OperationLayer::new(Arc::clone(&self.metrics)).layer(Multiplex::new(grpc, rest));
+        cors_layer(&self.config.cors_allowed_origins).layer(counted)
+    }
+}
+
+/// Opens the store, waiting for a database that is not there yet.
+async fn open_store(config: &Config) -> Result<SeaOrmRepository, StartError> {
+    let store = StoreConfig { url: config.database.expose().to_owned(), event_bytes_max: config.event_bytes_max };
+    let started = Instant::now();
+    let mut wait = STARTUP_RETRY_WAIT.0;
+    loop {
+        match SeaOrmRepository::connect(&store).await {
+            Ok(repository) => return Ok(repository),
+            Err(error @ ConnectError::Unavailable(_)) if started.elapsed() + wait < config.startup_timeout => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not there yet, trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(STARTUP_RETRY_WAIT.1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Ready is what the store's last answer says; only changes are logged.
+fn note_probe(ready: &watch::Sender<bool>, answer: Result<(), &ReadError>) {
+    let changed = ready.send_if_modified(|ready| {
+        let changed = *ready != answer.is_ok();
+        *ready = answer.is_ok();
+        changed
+    });
+    match answer {
+        Ok(()) if changed => tracing::info!("the database is back"),
+        Err(error) if changed => {
+            tracing::warn!(error = error as &dyn std::error::Error, "the database is away, not ready");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
