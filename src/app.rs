@@ -11,11 +11,12 @@ use tower::Layer;
 
 use crate::adapters::authenticator::{open::Open, static_token::StaticToken};
 use crate::adapters::grpc::{self, GrpcState};
-use crate::adapters::listener::tls::{Certificate, CertificateFiles, TlsError};
-use crate::adapters::listener::{self, ConnectionLimits, Listener};
+use crate::adapters::listener::limits::ConnectionLimits;
+use crate::adapters::listener::tls::{CertificateError, CertificateFiles, ServerCertificate};
+use crate::adapters::listener::{self, HttpService, Listener};
 use crate::adapters::metrics::operation::OperationLayer;
 use crate::adapters::metrics::{Metrics, MetricsError};
-use crate::adapters::multiplex::{Multiplex, cors_layer};
+use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
 use crate::adapters::repository::sea_orm::{ConnectError, SeaOrmRepository, StoreConfig};
 use crate::adapters::rest::{self, RestState};
@@ -26,6 +27,9 @@ use crate::ports::event_repository::{EventRepository, ReadError};
 
 /// First and longest wait before the database is tried again at start.
 const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +45,10 @@ pub enum StartError {
     },
     /// The certificate or its key cannot be used.
     #[error("TLS cannot be set up")]
-    Tls(#[from] TlsError),
+    Tls(#[from] CertificateError),
+    /// An origin of the configuration is none.
+    #[error("CORS_ALLOWED_ORIGINS cannot be used")]
+    Origin(#[from] InvalidOrigin),
     /// The database cannot be used.
     #[error("the database cannot be used")]
     Store(#[from] ConnectError),
@@ -57,7 +64,8 @@ pub enum StartError {
 pub struct App {
     config: Config,
     listeners: Vec<Listener>,
-    certificate: Option<Arc<Certificate>>,
+    certificate: Option<Arc<ServerCertificate>>,
+    origins: CorsOrigins,
     service: EventService,
     metrics: Arc<Metrics>,
     authenticator: Arc<dyn Authenticator>,
@@ -72,12 +80,14 @@ impl App {
     /// As [`StartError`] says; the database is waited for until the startup timeout.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let certificate = config.tls.as_ref().map(|files| {
-            Certificate::load(CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() })
+            let files = CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() };
+            ServerCertificate::load(files)
         });
-        let certificate = certificate.transpose()?.map(Arc::new);
+        let certificate = certificate.transpose()?;
+        let origins: CorsOrigins = config.cors_allowed_origins.join(",").parse()?;
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let bound = listener::bind(*address).await;
+            let bound = Listener::bind(*address);
             listeners.push(bound.map_err(|cause| StartError::Listen { address: *address, cause })?);
         }
         let repository: Arc<dyn EventRepository> = Arc::new(open_store(&config).await?);
@@ -97,12 +107,14 @@ impl App {
             Some(token) => Arc::new(StaticToken::new(token.expose())),
             None => Arc::new(Open),
         };
-        Ok(Self { config, listeners, certificate, service, metrics, authenticator, streams_end })
+        Ok(Self { config, listeners, certificate, origins, service, metrics, authenticator, streams_end })
     }
 
     /// The addresses that are listened on, the one port first.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(Listener::local_addr).collect()
     }
 
@@ -112,41 +124,31 @@ impl App {
         let ready = watch::Sender::new(true);
         let router = self.router(&ready);
         let stop = CancellationToken::new();
-        let hard_stop = CancellationToken::new();
-        let followed = self.service.clone();
-        let ready_follows = ready.clone();
-        let follower = tokio::spawn(async move {
-            followed.follow_head(|answer| note_probe(&ready_follows, answer)).await;
-        });
+        let service = self.service.clone();
+        let told = ready.clone();
+        let follower = tokio::spawn(async move { service.follow_head(|answer| note_probe(&told, answer)).await });
         if let Some(certificate) = &self.certificate {
-            tokio::spawn(Arc::clone(certificate).watch_files(stop.clone()));
+            tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
         }
         let limits = ConnectionLimits { connections_max: self.config.connections_max, ..ConnectionLimits::default() };
-        let served = tokio::spawn(listener::serve(
-            self.listeners,
-            router,
-            self.certificate.as_deref().map(Certificate::acceptor),
-            limits,
-            listener::Shutdown { stop: stop.clone(), hard_stop: hard_stop.clone() },
-        ));
+        let drain_timeout = self.config.drain_timeout;
+        let until =
+            listener::Shutdown { stop_accepting: stop.clone(), drain_timeout, hard_stop: CancellationToken::new() };
+        let served = tokio::spawn(listener::serve(self.listeners, router, self.certificate, limits, until));
         shutdown.await;
         tracing::info!("shutting down");
-        self.streams_end.cancel();
-        let _follower_ended = follower.await;
+        follower.abort();
+        let _aborted = follower.await;
         ready.send_replace(false);
+        self.streams_end.cancel();
         stop.cancel();
-        let drained = async {
-            let _served = served.await;
-            self.service.finish_writes().await;
-        };
-        if tokio::time::timeout(self.config.drain_timeout, drained).await.is_err() {
-            tracing::warn!("the drain timeout has passed, the remaining connections are cut");
-            hard_stop.cancel();
-        }
+        let _served = served.await;
+        // Bounded by what a call to the store may take.
+        self.service.finish_writes().await;
         tracing::info!("stopped");
     }
 
-    fn router(&self, ready: &watch::Sender<bool>) -> impl listener::ConnectionService + use<> {
+    fn router(&self, ready: &watch::Sender<bool>) -> impl HttpService + use<> {
         let metrics = Arc::clone(&self.metrics);
         let rest = rest::router(RestState {
             service: self.service.clone(),
@@ -161,8 +163,8 @@ impl App {
             ready: ready.subscribe(),
             stream_batch_events: self.config.stream_batch_events,
         });
-        let counted = OperationLayer::new(Arc::clone(&self.metrics)).layer(Multiplex::new(grpc, rest));
-        cors_layer(&self.config.cors_allowed_origins).layer(counted)
+        let multiplex = Multiplex { grpc, rest }.with_cors(&self.origins);
+        OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex)
     }
 }
 

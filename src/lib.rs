@@ -4,6 +4,7 @@
 //! [`adapters`], then [`app`], which alone wires them. `docs/ARCHITECTURE.md` is the map.
 
 pub mod adapters;
+pub mod app;
 pub mod config;
 pub mod domain;
 pub mod ports;
