@@ -1,3 +1,50 @@
 //! Development commands: `cargo xtask <command>`.
+//!
+//! `test` and `check` need nothing but a Rust toolchain, a C compiler and Debian's package sources: what the tests
+//! use besides (databases, a browser, client libraries) is installed on the first run and kept for the next.
 
-fn main() {}
+mod cache;
+mod command;
+mod interrupt;
+mod mysql_build;
+mod packages;
+mod servers;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// An environment variable that tells the tests where to find something.
+type Variable = (&'static str, OsString);
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development commands of Events DB")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the database servers of the tests until Ctrl-C, and print the variables that name them
+    Servers,
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    match interrupt::listen().and_then(|()| run(&task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(interrupt::exit_code().unwrap_or(1))
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Servers => servers::serve(),
+    }
+}
