@@ -107,6 +107,11 @@ pub(crate) fn path_option(name: &str, path: &Path) -> OsString {
     option
 }
 
+/// Sends a signal with the shell's own `kill`: the program of that name is not on every machine.
+pub(crate) fn signal(name: &str, target: &str) -> bool {
+    succeeds(Command::new("sh").args(["-c", &format!("kill -s {name} -- {target}")]))
+}
+
 fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }

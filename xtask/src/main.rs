@@ -4,17 +4,22 @@
 //! use besides (databases, a browser, client libraries) is installed on the first run and kept for the next.
 
 mod cache;
+mod cargo;
 mod command;
+mod environment;
 mod interrupt;
 mod mysql_build;
 mod packages;
 mod servers;
+mod tools;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::cargo::Outcome;
 
 /// An environment variable that tells the tests where to find something.
 type Variable = (&'static str, OsString);
@@ -28,6 +33,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run all tests with everything they need around them
+    Test {
+        /// Arguments for `cargo test`, after `--`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check formatting, lints, tests and documentation: what a change must pass
+    Check,
     /// Run the database servers of the tests until Ctrl-C, and print the variables that name them
     Servers,
 }
@@ -35,7 +48,8 @@ enum Task {
 fn main() -> ExitCode {
     let task = Arguments::parse().task;
     match interrupt::listen().and_then(|()| run(&task)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(code)) => ExitCode::from(code),
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::from(interrupt::exit_code().unwrap_or(1))
@@ -43,8 +57,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: &Task) -> Result<()> {
+fn run(task: &Task) -> Result<Outcome> {
     match task {
-        Task::Servers => servers::serve(),
+        Task::Test { arguments } => cargo::test(arguments),
+        Task::Check => cargo::check(),
+        Task::Servers => environment::serve().map(Ok),
     }
 }

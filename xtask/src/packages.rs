@@ -6,16 +6,41 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{command, tools};
 
 /// Debian's hook that says which services a package may start; exit code 101 means none.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs `packages`, given as the package and whether what we need of it is there already.
+/// Debian's keys, which prove that a downloaded package is Debian's.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The certificate authorities this machine trusts, with those its owner added.
+pub(crate) const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Installs the packages that are missing, those of which something we use is not there.
 ///
 /// # Errors
 /// When apt-get fails; the error carries its output.
-pub(crate) fn ensure(packages: &[(&str, bool)]) -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
+    let found = |name| command::find(name).is_some();
+    let packages = [
+        ("ca-certificates", Path::new(AUTHORITIES).exists()),
+        ("chromium", found("chromium")),
+        ("curl", found("curl")),
+        ("debian-archive-keyring", Path::new(KEYRING).exists()),
+        (
+            "mariadb-server",
+            ["mariadbd", "mariadb-install-db", "mariadb"]
+                .into_iter()
+                .all(found),
+        ),
+        ("nodejs", found("node")),
+        ("npm", found("npm")),
+        ("postgresql", postgres_programs().is_some()),
+        ("prometheus", found("promtool")),
+        ("python3-venv", tools::python().is_some()),
+        ("util-linux", found("setpriv")),
+    ];
     let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, present)| !present)

@@ -11,15 +11,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, ScopedJoinHandle};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
-use crate::cache::Cache;
 use crate::mysql_build::MysqlBuild;
 use crate::servers::process::Server;
-use crate::{Variable, command, interrupt, packages};
+use crate::{Variable, command, interrupt};
 
 /// What the administrator of each server logs in with; they listen on the loopback interface only.
 const PASSWORD: &str = "events";
@@ -49,13 +47,11 @@ struct Prepared {
 }
 
 impl Servers {
-    /// Installs what is missing and starts all servers; they answer queries when this returns.
+    /// Starts all servers; they answer queries when this returns.
     ///
     /// # Errors
-    /// When an installation fails, or a server does not come up; the error shows its log.
-    pub(crate) fn start() -> Result<Self> {
-        install()?;
-        let mysql = MysqlBuild::ensure(&Cache::open()?)?;
+    /// When a server does not come up; the error shows its log.
+    pub(crate) fn start(mysql: &MysqlBuild) -> Result<Self> {
         let data = tempfile::Builder::new()
             .prefix("events-db-tests-")
             // The servers run as users of their own, which must be able to get to their folders.
@@ -65,7 +61,7 @@ impl Servers {
         let prepared = thread::scope(|scope| {
             let preparing = [
                 scope.spawn(|| mariadb::prepare(data.path())),
-                scope.spawn(|| mysql::prepare(data.path(), &mysql)),
+                scope.spawn(|| mysql::prepare(data.path(), mysql)),
                 scope.spawn(|| postgres::prepare(data.path())),
             ];
             preparing.map(join).into_iter().collect::<Result<Vec<_>>>()
@@ -94,32 +90,6 @@ impl Servers {
     pub(crate) fn check(&mut self) -> Result<()> {
         self.servers.iter_mut().try_for_each(Server::check)
     }
-}
-
-/// Runs the servers until a signal comes.
-pub(crate) fn serve() -> Result<()> {
-    let mut servers = Servers::start()?;
-    for (name, value) in servers.variables() {
-        println!("export {name}='{}'", value.to_string_lossy());
-    }
-    eprintln!("xtask: the servers run until Ctrl-C");
-    while !interrupt::requested() {
-        servers.check()?;
-        thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
-}
-
-fn install() -> Result<()> {
-    let found = |name| command::find(name).is_some();
-    let mariadb = ["mariadbd", "mariadb-install-db", "mariadb"]
-        .into_iter()
-        .all(found);
-    packages::ensure(&[
-        ("mariadb-server", mariadb),
-        ("postgresql", packages::postgres_programs().is_some()),
-        ("util-linux", found("setpriv")),
-    ])
 }
 
 fn join(preparing: ScopedJoinHandle<'_, Result<Prepared>>) -> Result<Prepared> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ impl Drop for Server {
         if self.ended() {
             return;
         }
-        signal(self.prepared.stop, &self.child.id().to_string());
+        command::signal(self.prepared.stop, &self.child.id().to_string());
         let deadline = Instant::now() + STOP_WITHIN;
         while !self.ended() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
@@ -118,9 +118,4 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
-}
-
-/// Sends a signal with the shell's own `kill`: the program of that name is not on every machine.
-pub(crate) fn signal(name: &str, target: &str) -> bool {
-    command::succeeds(Command::new("sh").args(["-c", &format!("kill -s {name} -- {target}")]))
 }

@@ -1,0 +1,148 @@
+//! The steps of `test` and `check`, each a run of cargo.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::Environment;
+use crate::{command, interrupt};
+
+/// What an interrupted run may take to end before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a step ended: `Ok`, or the exit code of the step that failed.
+pub(crate) type Outcome = std::result::Result<(), u8>;
+
+/// Runs the tests with everything they need around them.
+///
+/// # Errors
+/// When the surroundings cannot be made or a server died while the tests ran.
+pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
+    let mut environment = Environment::start()?;
+    let mut cargo = cargo("test")?;
+    let selects = |argument: &OsString| {
+        ["-p", "--package", "--workspace"]
+            .iter()
+            .any(|option| argument == option)
+    };
+    if !arguments.iter().any(selects) {
+        cargo.arg("--workspace");
+    }
+    cargo.args(arguments).envs(environment.variables());
+    let outcome = run(&mut cargo)?;
+    environment
+        .check()
+        .context("a server of the tests has ended")?;
+    Ok(outcome)
+}
+
+/// Runs all that a change must pass, up to the first failure.
+///
+/// # Errors
+/// As [`test`], or when cargo cannot be run.
+pub(crate) fn check() -> Result<Outcome> {
+    component("fmt", "rustfmt")?;
+    component("clippy", "clippy")?;
+    let steps: [fn() -> Result<Outcome>; 4] = [
+        || run(cargo("fmt")?.args(["--all", "--check"])),
+        || run(cargo("clippy")?.args(["--workspace", "--all-targets", "--", "-D", "warnings"])),
+        || test(&[]),
+        || {
+            run(cargo("doc")?
+                .args(["--workspace", "--no-deps"])
+                .env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    ];
+    for step in steps {
+        if let Err(code) = step()? {
+            return Ok(Err(code));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The root of the workspace.
+pub(crate) fn workspace() -> Result<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let package = PathBuf::from(package);
+    Ok(package
+        .parent()
+        .context("xtask is a folder of the workspace")?
+        .to_owned())
+}
+
+fn cargo(subcommand: &str) -> Result<Command> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand).current_dir(workspace()?);
+    Ok(command)
+}
+
+/// Adds a part of the toolchain that a minimal installation leaves out.
+fn component(subcommand: &str, component: &str) -> Result<()> {
+    if command::succeeds(cargo(subcommand)?.arg("--version")) {
+        return Ok(());
+    }
+    eprintln!("xtask: installing the toolchain component {component}");
+    let missing = || format!("`cargo {subcommand}` does not work, and {component} cannot be added");
+    command::output(Command::new("rustup").args(["component", "add", component]))
+        .with_context(missing)?;
+    Ok(())
+}
+
+/// Runs a step to its end, passing on a signal that asks us to end.
+fn run(command: &mut Command) -> Result<Outcome> {
+    let line = command::line(command);
+    eprintln!("xtask: running {line}");
+    // A group of its own, so that one signal reaches cargo, the tests and what they started.
+    let child = command.process_group(0).stdin(Stdio::null()).spawn();
+    let mut group = Group(child.with_context(|| format!("cannot run `{line}`"))?);
+    loop {
+        if let Some(status) = group.0.try_wait()? {
+            if status.success() {
+                return Ok(Ok(()));
+            }
+            eprintln!("xtask: `{line}` failed with {status}");
+            return Ok(Err(status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1)));
+        }
+        if interrupt::requested() {
+            drop(group);
+            bail!("interrupted");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running process group; dropping it ends the group if its leader still runs.
+struct Group(Child);
+
+impl Group {
+    fn ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let target = format!("-{}", self.0.id());
+        if self.ended() {
+            return;
+        }
+        command::signal("TERM", &target);
+        let deadline = Instant::now() + STOP_WITHIN;
+        while !self.ended() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Also when the leader has ended: a test that ignores the signal is still in the group.
+        command::signal("KILL", &target);
+        let _ = self.0.wait();
+    }
+}
