@@ -9,3 +9,4 @@ pub mod multiplex;
 pub mod notifier;
 pub mod repository;
 pub mod rest;
+pub mod unread_body;
