@@ -6,7 +6,6 @@ use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +34,7 @@ const IDLE_STREAMS: usize = 5_000;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("append.db");
     appends("SQLite", &format!("sqlite://{}", file.display()), sqlite_raw(directory.path()).await?, 1).await?;
@@ -222,7 +222,7 @@ async fn sse_replay(port: u16, from_id: usize) -> Outcome<f64> {
 
 mod proto {
     #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
-    tonic::include_proto!("grpc");
+    include!(concat!(env!("OUT_DIR"), "/client/grpc.rs"));
 }
 
 async fn grpc_replay(port: u16) -> Outcome<f64> {
@@ -254,7 +254,7 @@ fn base64(data: &[u8]) -> String {
 
 /// The built server on a free port; killed when dropped.
 struct Server {
-    process: Arc<std::sync::Mutex<Child>>,
+    process: Child,
     port: u16,
 }
 
@@ -267,7 +267,7 @@ impl Server {
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .spawn()?;
-        let server = Self { process: Arc::new(std::sync::Mutex::new(process)), port };
+        let server = Self { process, port };
         let started = Instant::now();
         loop {
             let mut answer = String::new();
@@ -286,7 +286,7 @@ impl Server {
     }
 
     fn resident_kib(&self) -> Outcome<u64> {
-        let pid = self.process.lock().expect("nobody panics with the lock").id();
+        let pid = self.process.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
@@ -295,8 +295,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let mut process = self.process.lock().expect("nobody panics with the lock");
-        let _already_gone = process.kill();
-        let _status = process.wait();
+        let _already_gone = self.process.kill();
+        let _status = self.process.wait();
     }
 }

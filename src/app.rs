@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
+use tower::util::MapRequestLayer;
 
 use crate::adapters::authenticator::{open::Open, static_token::StaticToken};
 use crate::adapters::grpc::{self, GrpcState};
@@ -20,6 +21,7 @@ use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
 use crate::adapters::repository::sea_orm::{ConnectError, SeaOrmRepository, StoreConfig};
 use crate::adapters::rest::{self, RestState};
+use crate::adapters::unread_body::read_on;
 use crate::config::Config;
 use crate::domain::service::{EventService, ServiceLimits};
 use crate::ports::authenticator::Authenticator;
@@ -164,7 +166,7 @@ impl App {
             stream_batch_events: self.config.stream_batch_events,
         });
         let multiplex = Multiplex { grpc, rest }.with_cors(&self.origins);
-        OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex)
+        MapRequestLayer::new(read_on).layer(OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex))
     }
 }
 

@@ -33,13 +33,15 @@ impl Server {
     /// Starts the binary again over what an earlier server left behind.
     pub async fn restart(self, args: &[&str], envs: &[(&str, &str)]) -> Self {
         self.kill();
-        let Self { directory, .. } = self.dismantle();
+        let directory = self.dismantle();
         let server = Self::start_unready(directory, args, envs).await;
         server.wait_until_ready().await;
         server
     }
 
     async fn start_unready(directory: TempDir, args: &[&str], envs: &[(&str, &str)]) -> Self {
+        // The HTTP client of the tests brings no cryptography of its own; a second call changes nothing.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let scheme = if envs.iter().any(|(name, _)| *name == "TLS_CERT_FILE") { "https" } else { "http" };
         let mut process = command(directory.path(), args, envs).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -163,14 +165,9 @@ impl Server {
         process.wait().unwrap();
     }
 
-    fn dismantle(mut self) -> Dismantled {
-        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
-        Dismantled { directory }
+    fn dismantle(mut self) -> TempDir {
+        std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
     }
-}
-
-struct Dismantled {
-    directory: TempDir,
 }
 
 impl Drop for Server {

@@ -28,30 +28,20 @@ impl Cache {
         fs::create_dir_all(&folder).with_context(opening)?;
         let lock = File::create(folder.join("lock")).with_context(opening)?;
         lock.lock().with_context(opening)?;
-        Ok(Self {
-            folder,
-            _lock: lock,
-        })
+        Ok(Self { folder, _lock: lock })
     }
 
     /// The folder `name`, made by `build` unless an earlier run has finished it.
-    pub(crate) fn folder(
-        &self,
-        name: &str,
-        build: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<PathBuf> {
+    pub(crate) fn folder(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let folder = self.folder.join(name);
         let complete = folder.join(COMPLETE);
         if !complete.exists() {
             if folder.exists() {
-                fs::remove_dir_all(&folder)
-                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+                fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
             }
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot create {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
             build(&folder)?;
-            File::create(&complete)
-                .with_context(|| format!("cannot create {}", complete.display()))?;
+            File::create(&complete).with_context(|| format!("cannot create {}", complete.display()))?;
         }
         Ok(folder)
     }

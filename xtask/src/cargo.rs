@@ -26,19 +26,13 @@ pub(crate) type Outcome = std::result::Result<(), u8>;
 pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
     let mut environment = Environment::start()?;
     let mut cargo = cargo("test")?;
-    let selects = |argument: &OsString| {
-        ["-p", "--package", "--workspace"]
-            .iter()
-            .any(|option| argument == option)
-    };
+    let selects = |argument: &OsString| ["-p", "--package", "--workspace"].iter().any(|option| argument == option);
     if !arguments.iter().any(selects) {
         cargo.arg("--workspace");
     }
     cargo.args(arguments).envs(environment.variables());
     let outcome = run(&mut cargo)?;
-    environment
-        .check()
-        .context("a server of the tests has ended")?;
+    environment.check().context("a server of the tests has ended")?;
     Ok(outcome)
 }
 
@@ -53,11 +47,7 @@ pub(crate) fn check() -> Result<Outcome> {
         || run(cargo("fmt")?.args(["--all", "--check"])),
         || run(cargo("clippy")?.args(["--workspace", "--all-targets", "--", "-D", "warnings"])),
         || test(&[]),
-        || {
-            run(cargo("doc")?
-                .args(["--workspace", "--no-deps"])
-                .env("RUSTDOCFLAGS", "-D warnings"))
-        },
+        || run(cargo("doc")?.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
     ];
     for step in steps {
         if let Err(code) = step()? {
@@ -71,10 +61,7 @@ pub(crate) fn check() -> Result<Outcome> {
 pub(crate) fn workspace() -> Result<PathBuf> {
     let package = env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
     let package = PathBuf::from(package);
-    Ok(package
-        .parent()
-        .context("xtask is a folder of the workspace")?
-        .to_owned())
+    Ok(package.parent().context("xtask is a folder of the workspace")?.to_owned())
 }
 
 fn cargo(subcommand: &str) -> Result<Command> {
@@ -90,8 +77,7 @@ fn component(subcommand: &str, component: &str) -> Result<()> {
     }
     eprintln!("xtask: installing the toolchain component {component}");
     let missing = || format!("`cargo {subcommand}` does not work, and {component} cannot be added");
-    command::output(Command::new("rustup").args(["component", "add", component]))
-        .with_context(missing)?;
+    command::output(Command::new("rustup").args(["component", "add", component])).with_context(missing)?;
     Ok(())
 }
 
@@ -108,10 +94,7 @@ fn run(command: &mut Command) -> Result<Outcome> {
                 return Ok(Ok(()));
             }
             eprintln!("xtask: `{line}` failed with {status}");
-            return Ok(Err(status
-                .code()
-                .and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(1)));
+            return Ok(Err(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
         }
         if interrupt::requested() {
             drop(group);

@@ -19,18 +19,12 @@ const SYSTEM_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/usr/bin", "
 /// # Errors
 /// When it cannot be started or fails; the error shows the command line and everything the command said.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let finished = command
-        .output()
-        .with_context(|| format!("cannot run `{}`", line(command)))?;
+    let finished = command.output().with_context(|| format!("cannot run `{}`", line(command)))?;
     interrupt::check()?;
     let stdout = String::from_utf8_lossy(&finished.stdout).into_owned();
     if !finished.status.success() {
         let stderr = String::from_utf8_lossy(&finished.stderr);
-        bail!(
-            "`{}` failed with {}:\n{stdout}{stderr}",
-            line(command),
-            finished.status
-        );
+        bail!("`{}` failed with {}:\n{stdout}{stderr}", line(command), finished.status);
     }
     Ok(stdout)
 }
@@ -48,10 +42,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 /// The command line as one would type it, for messages.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// A command that runs as root: directly if we are, else through sudo.
@@ -85,10 +76,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = SYSTEM_FOLDERS.iter().map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(system)
-        .map(|folder| folder.join(name))
-        .find(|file| is_executable(file))
+    env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
 /// Like [`find`], for a program that has to be there by now.

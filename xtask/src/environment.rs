@@ -27,10 +27,7 @@ impl Environment {
         let mysql = MysqlBuild::ensure(&cache)?;
         let tools = tools::ensure(&cache)?;
         drop(cache);
-        Ok(Self {
-            servers: Servers::start(&mysql)?,
-            tools,
-        })
+        Ok(Self { servers: Servers::start(&mysql)?, tools })
     }
 
     /// The variables that tell the tests where to find everything.

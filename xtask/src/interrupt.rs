@@ -38,14 +38,9 @@ pub(crate) fn check() -> Result<()> {
 
 /// The exit code that names the signal, if there was one.
 pub(crate) fn exit_code() -> Option<u8> {
-    u8::try_from(signal())
-        .ok()
-        .filter(|signal| *signal != 0)
-        .map(|signal| signal.saturating_add(128))
+    u8::try_from(signal()).ok().filter(|signal| *signal != 0).map(|signal| signal.saturating_add(128))
 }
 
 fn signal() -> usize {
-    RECEIVED
-        .get()
-        .map_or(0, |received| received.load(Ordering::SeqCst))
+    RECEIVED.get().map_or(0, |received| received.load(Ordering::SeqCst))
 }

@@ -32,17 +32,9 @@ impl MysqlBuild {
             eprintln!("xtask: installing MySQL from Debian sid into the cache");
             unpack(folder).context("cannot install MySQL from Debian sid")
         })?;
-        let loader = find_below(&root.join("usr"), "lib", "ld-linux")
-            .context("MySQL's packages hold no loader")?;
-        let libraries = loader
-            .parent()
-            .context("the loader is in a folder")?
-            .to_owned();
-        Ok(Self {
-            root,
-            loader,
-            libraries,
-        })
+        let loader = find_below(&root.join("usr"), "lib", "ld-linux").context("MySQL's packages hold no loader")?;
+        let libraries = loader.parent().context("the loader is in a folder")?.to_owned();
+        Ok(Self { root, loader, libraries })
     }
 
     /// Adds the words that start `mysqld` to `command`.
@@ -58,10 +50,7 @@ impl MysqlBuild {
             .arg(path_option("--basedir", &self.root.join("usr")))
             .arg(path_option("--lc-messages-dir", &share))
             .arg(path_option("--character-sets-dir", &share.join("charsets")))
-            .arg(path_option(
-                "--plugin-dir",
-                &self.root.join("usr/lib/mysql/plugin"),
-            ))
+            .arg(path_option("--plugin-dir", &self.root.join("usr/lib/mysql/plugin")))
     }
 
     /// The program that loads `mysqld`.
@@ -81,24 +70,11 @@ fn unpack(root: &Path) -> Result<()> {
     let source = format!("deb [signed-by={KEYRING}] {} sid main\n", mirror()?);
     fs::write(apt.join("sources.list"), source)?;
     command::output(private_apt(&apt).arg("update"))?;
-    command::output(private_apt(&apt).args([
-        "install",
-        "--yes",
-        "--download-only",
-        "mysql-server-core",
-    ]))?;
+    command::output(private_apt(&apt).args(["install", "--yes", "--download-only", "mysql-server-core"]))?;
     for archive in fs::read_dir(&archives)? {
         let archive = archive?.path();
-        if archive
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
-            command::output(
-                Command::new("dpkg-deb")
-                    .arg("--extract")
-                    .arg(&archive)
-                    .arg(root),
-            )?;
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            command::output(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(root))?;
         }
     }
     fs::remove_dir_all(&apt)?;
@@ -138,15 +114,9 @@ fn private_apt(folder: &Path) -> Command {
 
 /// The mirror this machine gets Debian from.
 fn mirror() -> Result<String> {
-    let targets =
-        command::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
-    let mirror = targets
-        .lines()
-        .find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
-    Ok(mirror
-        .unwrap_or(DEFAULT_MIRROR)
-        .trim_end_matches('/')
-        .to_owned())
+    let targets = command::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
+    let mirror = targets.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
+    Ok(mirror.unwrap_or(DEFAULT_MIRROR).trim_end_matches('/').to_owned())
 }
 
 /// The file `folder/<name>*/**/<start>*`, one folder down: Debian's library folders carry the machine's architecture.

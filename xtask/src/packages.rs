@@ -28,12 +28,7 @@ pub(crate) fn ensure() -> Result<()> {
         ("chromium", found("chromium")),
         ("curl", found("curl")),
         ("debian-archive-keyring", Path::new(KEYRING).exists()),
-        (
-            "mariadb-server",
-            ["mariadbd", "mariadb-install-db", "mariadb"]
-                .into_iter()
-                .all(found),
-        ),
+        ("mariadb-server", ["mariadbd", "mariadb-install-db", "mariadb"].into_iter().all(found)),
         ("nodejs", found("node")),
         ("npm", found("npm")),
         ("postgresql", postgres_programs().is_some()),
@@ -41,48 +36,28 @@ pub(crate) fn ensure() -> Result<()> {
         ("python3-venv", tools::python().is_some()),
         ("util-linux", found("setpriv")),
     ];
-    let missing: Vec<&str> = packages
-        .iter()
-        .filter(|(_, present)| !present)
-        .map(|(name, _)| *name)
-        .collect();
+    let missing: Vec<&str> = packages.iter().filter(|(_, present)| !present).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if command::find("apt-get").is_none() {
-        bail!(
-            "missing {}, and there is no apt-get to install it with",
-            missing.join(" ")
-        );
+        bail!("missing {}, and there is no apt-get to install it with", missing.join(" "));
     }
     eprintln!("xtask: installing Debian packages: {}", missing.join(" "));
     let failed = || format!("cannot install the Debian packages {}", missing.join(" "));
     command::output(apt_get().arg("update")).with_context(failed)?;
     let _quiet = QuietServices::begin()?;
-    command::output(
-        apt_get()
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(&missing),
-    )
-    .with_context(failed)?;
+    command::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
+        .with_context(failed)?;
     Ok(())
 }
 
 /// The folder with the programs of the newest `PostgreSQL` that Debian has installed.
 pub(crate) fn postgres_programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .ok()?
-        .filter_map(Result::ok);
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
     versions
-        .filter_map(|version| {
-            Some((
-                version.file_name().to_str()?.parse::<u32>().ok()?,
-                version.path().join("bin"),
-            ))
-        })
-        .filter(|(_, programs)| {
-            programs.join("initdb").exists() && programs.join("postgres").exists()
-        })
+        .filter_map(|version| Some((version.file_name().to_str()?.parse::<u32>().ok()?, version.path().join("bin"))))
+        .filter(|(_, programs)| programs.join("initdb").exists() && programs.join("postgres").exists())
         .max()
         .map(|(_, programs)| programs)
 }
@@ -90,13 +65,7 @@ pub(crate) fn postgres_programs() -> Option<PathBuf> {
 fn apt_get() -> Command {
     let mut command = command::as_root("env");
     // Another package manager may be at work, as on a machine that has just booted: wait for it.
-    command.args([
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "-q",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-    ]);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]);
     command
 }
 
@@ -110,9 +79,7 @@ impl QuietServices {
         // A policy that is there already is the machine's owner's; a service it lets start does no harm here.
         let ours = !Path::new(SERVICE_POLICY).exists();
         if ours {
-            let script = format!(
-                r"printf '#!/bin/sh\nexit 101\n' > {SERVICE_POLICY} && chmod 755 {SERVICE_POLICY}"
-            );
+            let script = format!(r"printf '#!/bin/sh\nexit 101\n' > {SERVICE_POLICY} && chmod 755 {SERVICE_POLICY}");
             command::output(command::as_root("sh").args(["-c", &script]))?;
         }
         Ok(Self { ours })

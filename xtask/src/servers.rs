@@ -68,17 +68,11 @@ impl Servers {
         })?;
         interrupt::check()?;
         // Not in those threads: a server dies with the thread that started it.
-        let mut servers = prepared
-            .into_iter()
-            .map(Server::spawn)
-            .collect::<Result<Vec<_>>>()?;
+        let mut servers = prepared.into_iter().map(Server::spawn).collect::<Result<Vec<_>>>()?;
         for server in &mut servers {
             server.wait_until_ready()?;
         }
-        Ok(Self {
-            servers,
-            _data: data,
-        })
+        Ok(Self { servers, _data: data })
     }
 
     /// The variables that tell the tests where the servers are.
@@ -93,9 +87,7 @@ impl Servers {
 }
 
 fn join(preparing: ScopedJoinHandle<'_, Result<Prepared>>) -> Result<Prepared> {
-    preparing
-        .join()
-        .map_err(|_| anyhow!("preparing a server panicked"))?
+    preparing.join().map_err(|_| anyhow!("preparing a server panicked"))?
 }
 
 /// Makes the folder `name` below `data` for a server that runs as `user`.
@@ -111,15 +103,12 @@ fn server_folder(data: &Path, name: &str, user: &str) -> Result<PathBuf> {
 
 fn id_of(user: &str, kind: &str) -> Result<u32> {
     let id = command::output(Command::new("id").args([kind, user]))?;
-    id.trim()
-        .parse()
-        .with_context(|| format!("`id {kind} {user}` printed {id:?}"))
+    id.trim().parse().with_context(|| format!("`id {kind} {user}` printed {id:?}"))
 }
 
 /// A port that was free a moment ago.
 fn free_port() -> Result<u16> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?.port())
 }
 
@@ -127,19 +116,9 @@ fn free_port() -> Result<u16> {
 fn mysql_ping(port: u16) -> Result<Command> {
     let mut command = Command::new(command::require("mariadb")?);
     command
-        .args([
-            "--no-defaults",
-            "--protocol=tcp",
-            "--host=127.0.0.1",
-            "--user=root",
-            "--connect-timeout=5",
-        ])
+        .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--user=root", "--connect-timeout=5"])
         .arg(format!("--port={port}"))
-        .args([
-            "--skip-column-names",
-            "--batch",
-            "--execute=SELECT VERSION()",
-        ])
+        .args(["--skip-column-names", "--batch", "--execute=SELECT VERSION()"])
         .env("MYSQL_PWD", PASSWORD);
     Ok(command)
 }

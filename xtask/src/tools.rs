@@ -14,7 +14,8 @@ use crate::packages::AUTHORITIES;
 use crate::{Variable, cargo, command};
 
 /// Succeeds where virtual environments can be made, and prints what identifies the interpreter.
-const PYTHON_PROBE: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 11); print(sys.executable, sys.version)";
+const PYTHON_PROBE: &str =
+    "import sys, venv, ensurepip; assert sys.version_info >= (3, 11); print(sys.executable, sys.version)";
 
 /// Installs the client libraries that are missing and returns the variables that name all tools.
 ///
@@ -27,57 +28,33 @@ pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
         ("EVENTS_DB_TEST_CHROMIUM", program("chromium")?),
         ("EVENTS_DB_TEST_PROMTOOL", program("promtool")?),
         ("EVENTS_DB_TEST_CURL", program("curl")?),
-        (
-            "EVENTS_DB_TEST_PYTHON",
-            python_environment(cache, &pinned)?.into(),
-        ),
+        ("EVENTS_DB_TEST_PYTHON", python_environment(cache, &pinned)?.into()),
         ("EVENTS_DB_TEST_NODE", program("node")?),
-        (
-            "EVENTS_DB_TEST_NODE_MODULES",
-            node_modules(cache, &pinned)?.into(),
-        ),
+        ("EVENTS_DB_TEST_NODE_MODULES", node_modules(cache, &pinned)?.into()),
     ])
 }
 
 /// A Python that can make virtual environments and is new enough, with what identifies it.
 pub(crate) fn python() -> Option<(PathBuf, String)> {
     // The first may be the user's own and lack what Debian's has.
-    let candidates = command::find("python3")
-        .into_iter()
-        .chain([PathBuf::from("/usr/bin/python3")]);
+    let candidates = command::find("python3").into_iter().chain([PathBuf::from("/usr/bin/python3")]);
     candidates.into_iter().find_map(|python| {
-        let probe = Command::new(&python)
-            .args(["-c", PYTHON_PROBE])
-            .output()
-            .ok()?;
-        probe
-            .status
-            .success()
-            .then(|| (python, String::from_utf8_lossy(&probe.stdout).into_owned()))
+        let probe = Command::new(&python).args(["-c", PYTHON_PROBE]).output().ok()?;
+        probe.status.success().then(|| (python, String::from_utf8_lossy(&probe.stdout).into_owned()))
     })
 }
 
 /// The Python that has the packages of `requirements.txt`.
 fn python_environment(cache: &Cache, pinned: &Path) -> Result<PathBuf> {
-    let (python, identity) =
-        python().context("Python 3.11 or newer with the venv module is missing")?;
+    let (python, identity) = python().context("Python 3.11 or newer with the venv module is missing")?;
     let requirements = pinned.join("requirements.txt");
     let name = format!("python-{}", key(&[&read(&requirements)?, &identity]));
     let folder = cache.folder(&name, |folder| {
-        eprintln!(
-            "xtask: installing Python packages of tests/tools/requirements.txt into the cache"
-        );
+        eprintln!("xtask: installing Python packages of tests/tools/requirements.txt into the cache");
         command::output(Command::new(python).args(["-m", "venv"]).arg(folder))?;
         command::output(
             Command::new(folder.join("bin/python"))
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--disable-pip-version-check",
-                    "--no-input",
-                    "--requirement",
-                ])
+                .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--requirement"])
                 .arg(&requirements)
                 .envs(trust("PIP_CERT")),
         )?;
@@ -94,9 +71,7 @@ fn node_modules(cache: &Cache, pinned: &Path) -> Result<PathBuf> {
     let (package, lock) = (package?, lock?);
     let name = format!("node-{}", key(&[&package, &lock]));
     let folder = cache.folder(&name, |folder| {
-        eprintln!(
-            "xtask: installing Node packages of tests/tools/package-lock.json into the cache"
-        );
+        eprintln!("xtask: installing Node packages of tests/tools/package-lock.json into the cache");
         fs::write(folder.join("package.json"), &package)?;
         fs::write(folder.join("package-lock.json"), &lock)?;
         command::output(
@@ -112,9 +87,7 @@ fn node_modules(cache: &Cache, pinned: &Path) -> Result<PathBuf> {
 
 /// Makes a package manager trust whom the machine trusts, unless it was told otherwise.
 fn trust(variable: &'static str) -> Option<Variable> {
-    env::var_os(variable)
-        .is_none()
-        .then(|| (variable, AUTHORITIES.into()))
+    env::var_os(variable).is_none().then(|| (variable, AUTHORITIES.into()))
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -18,11 +18,7 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
         command::as_user(USER, command::require("mariadb-install-db")?)
             .arg("--no-defaults")
             .arg(path_option("--datadir", &tables))
-            .args([
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-            ])
+            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
             .env("HOME", &folder)
             .current_dir(&folder),
     )?;

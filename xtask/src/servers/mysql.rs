@@ -20,11 +20,7 @@ pub(super) fn prepare(data: &Path, mysql: &MysqlBuild) -> Result<Prepared> {
     mysql
         .start(&mut initialize)
         .arg(path_option("--datadir", &tables))
-        .args([
-            "--initialize-insecure",
-            "--skip-log-bin",
-            "--innodb-flush-log-at-trx-commit=0",
-        ])
+        .args(["--initialize-insecure", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"])
         .current_dir(&folder);
     let mut command = command::as_user(USER, mysql.loader());
     mysql.start(&mut command);
@@ -48,11 +44,7 @@ pub(super) fn prepare(data: &Path, mysql: &MysqlBuild) -> Result<Prepared> {
         .arg(path_option("--socket", &folder.join("socket")))
         .arg(path_option("--pid-file", &folder.join("pid")))
         .arg(path_option("--init-file", &users))
-        .args([
-            "--bind-address=127.0.0.1",
-            "--skip-name-resolve",
-            "--mysqlx=0",
-        ])
+        .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--mysqlx=0"])
         .arg(format!("--port={port}"))
         .arg(format!("--max-connections={CONNECTIONS_MAX}"))
         .current_dir(&folder);

@@ -17,21 +17,14 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
     let folder = server_folder(data, "postgres", USER)?;
     let tables = folder.join("data");
     let password = data.join("postgres.password");
-    fs::write(&password, PASSWORD)
-        .with_context(|| format!("cannot write {}", password.display()))?;
+    fs::write(&password, PASSWORD).with_context(|| format!("cannot write {}", password.display()))?;
     command::output(
         command::as_user(USER, programs.join("initdb"))
             .arg("--pgdata")
             .arg(&tables)
             .arg("--pwfile")
             .arg(&password)
-            .args([
-                "--username=postgres",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ])
+            .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .current_dir(&folder),
     )?;
     let port = free_port()?;
@@ -41,25 +34,13 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
         .arg(&tables)
         .arg("-k")
         .arg(&folder)
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-            "-N",
-            &CONNECTIONS_MAX.to_string(),
-        ])
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-N", &CONNECTIONS_MAX.to_string()])
         .current_dir(&folder);
     let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres");
     let mut ping = Command::new(programs.join("psql"));
-    ping.args([
-        "--no-psqlrc",
-        "--no-password",
-        "--tuples-only",
-        "--no-align",
-    ])
-    .args(["--command", "SELECT version()", "--dbname", &url])
-    .env("PGCONNECT_TIMEOUT", "5");
+    ping.args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align"])
+        .args(["--command", "SELECT version()", "--dbname", &url])
+        .env("PGCONNECT_TIMEOUT", "5");
     Ok(Prepared {
         name: "PostgreSQL",
         variable: "EVENTS_DB_TEST_POSTGRES_URL",

@@ -29,18 +29,11 @@ pub(super) struct Server {
 impl Server {
     /// Starts a server. It dies with this thread, whatever kills it.
     pub(super) fn spawn(mut prepared: Prepared) -> Result<Self> {
-        let log = File::create(&prepared.log)
-            .with_context(|| format!("cannot create {}", prepared.log.display()))?;
+        let log = File::create(&prepared.log).with_context(|| format!("cannot create {}", prepared.log.display()))?;
         let command = &mut prepared.command;
         // A group of its own: Ctrl-C in a terminal must not end it under the tests that use it.
-        command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot run `{}`", command::line(command)))?;
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot run `{}`", command::line(command)))?;
         Ok(Self { prepared, child })
     }
 
@@ -54,19 +47,13 @@ impl Server {
             interrupt::check()?;
             self.check()?;
             let ping = &mut self.prepared.ping;
-            let answer = ping
-                .output()
-                .with_context(|| format!("cannot run `{}`", command::line(ping)))?;
+            let answer = ping.output().with_context(|| format!("cannot run `{}`", command::line(ping)))?;
             if answer.status.success() {
                 break String::from_utf8_lossy(&answer.stdout).trim().to_owned();
             }
             if Instant::now() > deadline {
                 let last = String::from_utf8_lossy(&answer.stderr);
-                bail!(
-                    "{} does not answer: {last}{}",
-                    self.prepared.name,
-                    self.log_tail()
-                );
+                bail!("{} does not answer: {last}{}", self.prepared.name, self.log_tail());
             }
             thread::sleep(Duration::from_millis(50));
         };
@@ -77,11 +64,7 @@ impl Server {
     /// Fails if the server has ended, showing its log.
     pub(super) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!(
-                "{} ended with {status}{}",
-                self.prepared.name,
-                self.log_tail()
-            );
+            bail!("{} ended with {status}{}", self.prepared.name, self.log_tail());
         }
         Ok(())
     }
