@@ -23,7 +23,10 @@ impl Cache {
             (_, Some(home)) => PathBuf::from(home).join(".cache"),
             (_, None) => env::temp_dir(),
         };
-        let folder = base.join("events-db-tests");
+        Self::open_at(base.join("events-db-tests"))
+    }
+
+    fn open_at(folder: PathBuf) -> Result<Self> {
         let opening = || format!("cannot use the cache folder {}", folder.display());
         fs::create_dir_all(&folder).with_context(opening)?;
         let lock = File::create(folder.join("lock")).with_context(opening)?;
@@ -44,5 +47,38 @@ impl Cache {
             File::create(&complete).with_context(|| format!("cannot create {}", complete.display()))?;
         }
         Ok(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn interrupted_build_is_done_again_from_an_empty_folder() -> Result<()> {
+        let temporary = tempfile::tempdir()?;
+        let cache = Cache::open_at(temporary.path().join("cache"))?;
+        let interrupted = cache.folder("tool", |folder| {
+            fs::write(folder.join("half"), "")?;
+            bail!("interrupted")
+        });
+        assert!(interrupted.is_err());
+
+        let folder = cache.folder("tool", |folder| Ok(fs::write(folder.join("whole"), "")?))?;
+        assert!(folder.join("whole").exists());
+        assert!(!folder.join("half").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn finished_build_is_not_done_again() -> Result<()> {
+        let temporary = tempfile::tempdir()?;
+        let cache = Cache::open_at(temporary.path().join("cache"))?;
+        let built = cache.folder("tool", |_| Ok(()))?;
+        let found = cache.folder("tool", |_| bail!("built twice"))?;
+        assert_eq!(built, found);
+        Ok(())
     }
 }

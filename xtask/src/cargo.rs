@@ -39,7 +39,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
 /// Runs all that a change must pass, up to the first failure.
 ///
 /// # Errors
-/// As [`test`], or when cargo cannot be run.
+/// As [`test()`], or when cargo cannot be run.
 pub(crate) fn check() -> Result<Outcome> {
     component("fmt", "rustfmt")?;
     component("clippy", "clippy")?;
