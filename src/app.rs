@@ -24,6 +24,7 @@ use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
 use crate::domain::service::{EventService, ServiceLimits};
+use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
 use crate::ports::event_repository::{EventRepository, ReadError};
 
@@ -142,6 +143,8 @@ impl App {
         follower.abort();
         let _aborted = follower.await;
         ready.send_replace(false);
+        // Who watches health is told and dismissed.
+        drop(ready);
         self.streams_end.cancel();
         stop.cancel();
         let _served = served.await;
@@ -179,7 +182,7 @@ async fn open_store(config: &Config) -> Result<SeaOrmRepository, StartError> {
         match SeaOrmRepository::connect(&store).await {
             Ok(repository) => return Ok(repository),
             Err(error @ ConnectError::Unavailable(_)) if started.elapsed() + wait < config.startup_timeout => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not there yet, trying again");
+                tracing::warn!(error = error_chain(&error), "the database is not there yet, trying again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(STARTUP_RETRY_WAIT.1);
             }
@@ -198,7 +201,7 @@ fn note_probe(ready: &watch::Sender<bool>, answer: Result<(), &ReadError>) {
     match answer {
         Ok(()) if changed => tracing::info!("the database is back"),
         Err(error) if changed => {
-            tracing::warn!(error = error as &dyn std::error::Error, "the database is away, not ready");
+            tracing::warn!(error = error_chain(error), "the database is away, not ready");
         }
         Ok(()) | Err(_) => {}
     }

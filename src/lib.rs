@@ -7,4 +7,5 @@ pub mod adapters;
 pub mod app;
 pub mod config;
 pub mod domain;
+pub mod error_chain;
 pub mod ports;

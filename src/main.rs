@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use events_db::app::App;
 use events_db::config::{Config, ConfigError, LogFormat};
+use events_db::error_chain::error_chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = error.as_ref(), "the server cannot start");
+            tracing::error!(error = error_chain(error.as_ref()), "the server cannot start");
             ExitCode::from(EXIT_UNAVAILABLE)
         }
     }

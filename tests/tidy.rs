@@ -61,7 +61,9 @@ fn adapters_know_no_other_adapter() {
     for (path, text) in sources("src/adapters") {
         let own = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/adapters")).unwrap();
         let room = own.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        for part in text.split("crate::adapters::").skip(1) {
+        // The test of one adapter may put it together with another.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for part in code.split("crate::adapters::").skip(1) {
             let named: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             assert!(named == room || SHARED.contains(&named.as_str()), "{} names {named}", path.display());
         }

@@ -3,6 +3,7 @@
 use crate::domain::attribute::InvalidAttribute;
 use crate::domain::service::AppendEventsError;
 use crate::domain::subscription::{SubscribeError, SubscriptionEnded};
+use crate::error_chain::error_chain;
 use crate::ports::authenticator::AuthenticationError;
 use crate::ports::event_repository::{AppendError, DeleteError, Fault, ReadError};
 
@@ -99,6 +100,13 @@ impl ApiError {
     #[must_use]
     pub fn attribute(name: &str, problem: InvalidAttribute) -> Self {
         Self::invalid(name, problem)
+    }
+
+    /// Tells the log what is kept from the client; refusals keep nothing. Called once, where the answer is rendered.
+    pub fn log(&self) {
+        let Some(cause) = &self.cause else { return };
+        let (kind, cause) = (self.kind.row().slug, error_chain(cause.as_ref()));
+        tracing::warn!(kind, cause, "a request failed: {self}");
     }
 
     fn caused(kind: ApiErrorKind, detail: &str, cause: Fault) -> Self {

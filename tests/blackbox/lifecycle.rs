@@ -51,7 +51,7 @@ fn what_is_needed_and_missing_is_named() {
 fn a_database_that_stays_away_is_waited_for_and_then_reported() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://u:s3cret@127.0.0.1:{free}/events");
-    let (code, text) = run(&["--startup-timeout", "1"], &[("DATABASE_URL", &url)]);
+    let (code, text) = run(&["--startup-timeout", "5"], &[("DATABASE_URL", &url)]);
     assert_eq!(code, Some(69), "{text}");
     assert!(text.contains("trying again") && text.contains("cannot start") && !text.contains("s3cret"), "{text}");
 }

@@ -7,16 +7,8 @@ use crate::adapters::api_error::ApiError;
 /// The status for `error`. Its cause goes to the log, here and only here, and never to the client.
 pub(super) fn from_api_error(error: ApiError) -> Status {
     let row = error.kind.row();
-    if let Some(cause) = error.cause {
-        tracing::error!(kind = row.slug, cause = chain(cause.as_ref()), "a gRPC call failed: {}", error.detail);
-    }
+    error.log();
     Status::new(Code::from_i32(row.grpc_code), error.detail)
-}
-
-/// The error and what is below it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]
@@ -50,11 +42,5 @@ mod tests {
         let status = from_api_error(ReadError::Unavailable("db.internal:3306 refused".into()).into());
         assert_eq!(status.message(), "the event store is unavailable");
         assert!(status.details().is_empty() && status.metadata().is_empty());
-    }
-
-    #[test]
-    fn chain_names_every_cause() {
-        let error = AppendEventsError::Store(AppendError::Unavailable("connection refused".into()));
-        assert_eq!(chain(&error), "the event store is unavailable: connection refused");
     }
 }

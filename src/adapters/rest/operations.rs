@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::rest::{RestState, json, problem};
+use crate::adapters::rest::{RestState, json};
 
 /// `GET /`.
 pub(super) async fn index() -> Response {
@@ -25,7 +25,7 @@ pub(super) async fn health(State(state): State<RestState>) -> Response {
         Ok(_) => json("{\"status\":\"healthy\"}"),
         Err(error) => {
             let error = ApiError::from(error);
-            problem::log(&error);
+            error.log();
             let body = serde_json::json!({"status": "unhealthy", "error": error.detail});
             (StatusCode::SERVICE_UNAVAILABLE, json(body.to_string())).into_response()
         }

@@ -2,9 +2,6 @@
 //!
 //! Source: RFC 9457, "Problem Details for HTTP APIs".
 
-use std::error::Error;
-use std::fmt::Write;
-
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -22,7 +19,7 @@ struct Problem<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        log(&self);
+        self.log();
         let row = self.kind.row();
         let problem = Problem {
             r#type: format!("urn:eventsdb:problem:{}", row.slug),
@@ -41,35 +38,6 @@ impl IntoResponse for ApiError {
         }
         response
     }
-}
-
-/// Logs what an error hides from the client; refusals have nothing to hide.
-pub(super) fn log(error: &ApiError) {
-    let Some(fault) = &error.cause else { return };
-    let cause = chain(fault.as_ref());
-    match error.kind {
-        ApiErrorKind::Internal => tracing::error!(%error, cause, "a request failed"),
-        ApiErrorKind::Unavailable | ApiErrorKind::OutcomeUnknown => {
-            tracing::warn!(%error, cause, "a request failed");
-        }
-        ApiErrorKind::InvalidArgument
-        | ApiErrorKind::Unauthenticated
-        | ApiErrorKind::NotFound
-        | ApiErrorKind::MethodNotAllowed
-        | ApiErrorKind::TooLarge
-        | ApiErrorKind::UnsupportedMediaType
-        | ApiErrorKind::TooManyStreams => tracing::debug!(%error, cause, "a request was refused"),
-    }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let _ = write!(text, ": {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -114,11 +82,5 @@ mod tests {
         let (head, _) = render(ApiError::new(ApiErrorKind::Unauthenticated, "no token")).await;
         assert_eq!(head.status, 401);
         assert_eq!(head.headers[WWW_AUTHENTICATE], "Bearer");
-    }
-
-    #[test]
-    fn chain_tells_every_level() {
-        let error = ReadError::Unavailable(std::io::Error::other("connection refused").into());
-        assert_eq!(chain(&error), "the event store is unavailable: connection refused");
     }
 }

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use crate::adapters::api_error::ApiError;
 use crate::adapters::rest::event_json::{encoded_bytes, write_event};
-use crate::adapters::rest::problem;
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 use crate::domain::subscription::{SubscriptionEnded, SubscriptionItem};
@@ -73,7 +72,7 @@ impl<S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>> Frames<S> {
             }
             Ok(Some(Ok(SubscriptionItem::CaughtUp(position)))) => Some(caught_up(position)),
             Ok(Some(Err(ended))) => {
-                problem::log(&ApiError::from(ended));
+                ApiError::from(ended).log();
                 None
             }
             Ok(None) => None,

@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use crate::adapters::api_error::ApiError;
 use crate::adapters::rest::parameters::Query;
-use crate::adapters::rest::{RestState, event_json, json, problem};
+use crate::adapters::rest::{RestState, event_json, json};
 use crate::domain::attribute::Subject;
 use crate::domain::position::Position;
 use crate::domain::service::EventService;
@@ -38,7 +38,7 @@ pub(super) async fn list(State(state): State<RestState>) -> Result<Response, Api
     }
     let start = (state.service, Listing::First(subjects));
     let chunks = stream::try_unfold(start, |(service, listing)| async move {
-        let next = next_chunk(&service, listing).await.map_err(ApiError::from).inspect_err(problem::log)?;
+        let next = next_chunk(&service, listing).await.map_err(ApiError::from).inspect_err(ApiError::log)?;
         Ok::<_, ApiError>(next.map(|(chunk, listing)| (chunk, (service, listing))))
     });
     Ok(json(Body::from_stream(chunks)))
