@@ -15,6 +15,10 @@ use crate::ports::event_repository::{Page, ReadError, ReadQuery};
 /// Positions looked at in one call where an index does not lead to the matches.
 const WINDOW_POSITIONS: i64 = 8_192;
 
+/// Positions looked at in one call on the way along one subject for events of a type: an index leads to the subject's
+/// events, each of which must be looked at.
+const TYPED_POSITIONS: i64 = 262_144;
+
 /// Below one match in so many positions, the index by subject is the shorter way to those of a prefix.
 const DENSE_ONE_IN: usize = 16;
 
@@ -106,26 +110,29 @@ async fn find<T: Item>(store: &Store, query: ReadQuery) -> Result<Found<T>, DbEr
     match subjects {
         SubjectFilter::All if query.filter.types.is_empty() => by_position(store, &query, query.through).await,
         SubjectFilter::All => {
-            let window = window_end(&query);
+            let window = window_end(&query, WINDOW_POSITIONS);
             by_position(store, &query, window).await
         }
         SubjectFilter::Exact(subjects) => {
-            by_subject(store, &query, subjects.into_iter().map(Subjects::One).collect()).await
+            let is_typed = !query.filter.types.is_empty();
+            let through = if is_typed { window_end(&query, TYPED_POSITIONS) } else { query.through };
+            by_subject(store, &query, subjects.into_iter().map(Subjects::One).collect(), through).await
         }
         SubjectFilter::Prefix(prefixes) => {
-            let window = window_end(&query);
+            let window = window_end(&query, WINDOW_POSITIONS);
             let near: Found<T> = by_position(store, &query, window).await?;
             let is_dense = near.items.len() * DENSE_ONE_IN >= usize::try_from(WINDOW_POSITIONS).unwrap_or(usize::MAX);
             if near.through < window || window == query.through || is_dense || near.items.len() >= query.limit {
                 return Ok(near);
             }
-            by_subject(store, &query, prefixes.into_iter().map(Subjects::Starting).collect()).await
+            let subjects = prefixes.into_iter().map(Subjects::Starting).collect();
+            by_subject(store, &query, subjects, query.through).await
         }
     }
 }
 
-fn window_end(query: &ReadQuery) -> Position {
-    let end = query.after.map_or(0, Position::get).saturating_add(WINDOW_POSITIONS);
+fn window_end(query: &ReadQuery, positions: i64) -> Position {
+    let end = query.after.map_or(0, Position::get).saturating_add(positions);
     Position::new(end).map_or(query.through, |end| end.min(query.through))
 }
 
@@ -196,9 +203,14 @@ async fn by_position<T: Item>(store: &Store, query: &ReadQuery, through: Positio
     fetch(store, &sql, condition.values, query, through).await
 }
 
-/// Follows the index to each of `subjects` and merges what is found.
-async fn by_subject<T: Item>(store: &Store, query: &ReadQuery, subjects: Vec<Subjects>) -> Result<Found<T>, DbErr> {
-    let mut merged = Found { items: Vec::new(), through: query.through };
+/// Follows the index to each of `subjects`, up to `through`, and merges what is found.
+async fn by_subject<T: Item>(
+    store: &Store,
+    query: &ReadQuery,
+    subjects: Vec<Subjects>,
+    through: Position,
+) -> Result<Found<T>, DbErr> {
+    let mut merged = Found { items: Vec::new(), through };
     for subjects in subjects {
         let mut condition = subjects.condition();
         condition.positions(query.after, merged.through);
