@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::domain::attribute::{EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
@@ -108,10 +108,12 @@ impl Dialect {
     pub(super) fn time(self, time: Timestamp) -> Value {
         match self.engine {
             Engine::Sqlite => time.unix_micros().into(),
-            Engine::MySql | Engine::MariaDb | Engine::Postgres => {
-                let nanos = i128::from(time.unix_micros()) * 1_000;
-                OffsetDateTime::from_unix_timestamp_nanos(nanos).expect("a timestamp is within years 1 to 9999").into()
+            // Sent with a zone, MariaDB takes it for a TIMESTAMP and turns what is outside of 1970 to 2038 into NULL.
+            Engine::MySql | Engine::MariaDb => {
+                let time = utc(time);
+                PrimitiveDateTime::new(time.date(), time.time()).into()
             }
+            Engine::Postgres => utc(time).into(),
         }
     }
 
@@ -141,6 +143,11 @@ impl Dialect {
         let time = micros.map(Timestamp::from_unix_micros).transpose();
         time.map_err(|error| DbErr::Type(error.to_string()))
     }
+}
+
+fn utc(time: Timestamp) -> OffsetDateTime {
+    let nanos = i128::from(time.unix_micros()) * 1_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).expect("a timestamp is within years 1 to 9999")
 }
 
 /// Reads a position.
