@@ -1,3 +1,4 @@
 //! Where events are kept.
 
+pub mod memory;
 pub mod sea_orm;

@@ -1,0 +1,60 @@
+//! Deleting.
+
+use events_db::domain::filter::Filter;
+use events_db::domain::position::Position;
+
+use crate::reading::{event, event_type, events, exact, position, positions, prefixes, whole_log};
+use crate::store::Store;
+
+pub(crate) async fn newest_position_is_not_reused_after_delete(store: &Store) {
+    let repository = store.open().await;
+    repository.append(events(&["a", "b", "c"])).await.unwrap();
+    assert_eq!(repository.delete(Filter::default(), position(2), position(3)).await.unwrap(), 2);
+    drop(repository);
+    let repository = store.open().await;
+    assert_eq!(repository.head().await.unwrap(), Some(position(3)));
+    assert_eq!(repository.append(events(&["d"])).await.unwrap(), [position(4)]);
+    assert_eq!(positions(&whole_log(&*repository).await), [1, 4]);
+    repository.delete(Filter::default(), position(1), position(4)).await.unwrap();
+    assert_eq!(repository.append(events(&["e", "f"])).await.unwrap(), [position(5), position(6)]);
+}
+
+pub(crate) async fn deletes_what_matches_within_its_bounds(store: &Store) {
+    let repository = store.open().await;
+    let other = |subject| {
+        let mut event = event(subject);
+        event.event_type = event_type("other");
+        event
+    };
+    let batch = ["a", "b", "a1", "A", "a", "b", "a "].map(event);
+    repository.append(batch.into_iter().chain([other("a"), other("b")]).collect()).await.unwrap();
+    let of_type = |filter, text| Filter { types: vec![event_type(text)], ..filter };
+    for (filter, from, through, count, left) in [
+        (exact(&["nobody"]), 1, 9, 0, vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (exact(&["a"]), 2, 5, 1, vec![1, 2, 3, 4, 6, 7, 8, 9]),
+        (of_type(prefixes(&["a"]), "other"), 1, 9, 1, vec![1, 2, 3, 4, 6, 7, 9]),
+        (prefixes(&["a"]), 3, 7, 2, vec![1, 2, 4, 6, 9]),
+        (exact(&["b", "A"]), 4, 4, 1, vec![1, 2, 6, 9]),
+        (of_type(Filter::default(), "tested"), 2, 9, 2, vec![1, 9]),
+        (Filter::default(), 10, 20, 0, vec![1, 9]),
+        (Filter::default(), 5, 4, 0, vec![1, 9]),
+        (Filter::default(), 1, 20, 2, vec![]),
+    ] {
+        let deleted = repository.delete(filter.clone(), position(from), position(through)).await.unwrap();
+        assert_eq!(deleted, count, "{filter:?} {from}..={through}");
+        assert_eq!(positions(&whole_log(&*repository).await), left, "{filter:?} {from}..={through}");
+    }
+    assert_eq!(repository.head().await.unwrap(), Some(position(9)));
+}
+
+pub(crate) async fn deletes_more_than_a_chunk_and_counts(store: &Store) {
+    let repository = store.open().await;
+    for _ in 0..5 {
+        repository.append(["even", "odd"].repeat(500).into_iter().map(event).collect()).await.unwrap();
+    }
+    let head = repository.head().await.unwrap().unwrap();
+    assert_eq!(repository.delete(exact(&["odd"]), Position::FIRST, head).await.unwrap(), 2_500);
+    assert_eq!(repository.delete(exact(&["odd"]), Position::FIRST, head).await.unwrap(), 0);
+    let left = whole_log(&*repository).await;
+    assert!(left.len() == 2_500 && left.iter().all(|event| event.subject.as_str() == "even"));
+}

@@ -1,0 +1,169 @@
+//! Filters, with [`Filter::matches`] as the model.
+
+use std::collections::BTreeSet;
+
+use events_db::domain::event::StoredEvent;
+use events_db::domain::filter::Filter;
+use events_db::ports::event_repository::{EventRepository, ReadQuery};
+
+use crate::reading::{event, event_type, exact, positions, prefixes, query, read_all, subject, whole_log};
+use crate::store::Store;
+
+/// Subjects that a database is tempted to take for one another.
+fn subjects() -> Vec<String> {
+    let texts = [
+        "",
+        " ",
+        "a",
+        "A",
+        "a ",
+        "a  ",
+        " a",
+        "ab",
+        "aB",
+        "ä",
+        "Ä",
+        "a\u{308}",
+        "ae",
+        "ß",
+        "ss",
+        "é",
+        "e\u{301}",
+        "i",
+        "I",
+        "İ",
+        "ı",
+        "k",
+        "\u{212a}",
+        "user-1",
+        "User-1",
+        "USER-1",
+        "user-10",
+        "user-1 ",
+        "user_1",
+        "user%1",
+        "user\\1",
+        "user'1",
+        "userx1",
+        "user",
+        "user.",
+        "%",
+        "_",
+        "\\",
+        "'",
+        "\"",
+        "?",
+        "$1",
+        "100%",
+        "100%%",
+        "1000",
+        "日本",
+        "日本語",
+        "😀",
+        "😀a",
+        "😁",
+        "\u{d7ff}",
+        "\u{e000}",
+        "\u{e000}a",
+        "\u{fffd}",
+        "\u{10fffd}",
+        "\u{10fffd}\u{10fffd}",
+        "a\u{200b}",
+        "a/b",
+        "a/b/c",
+        "a/",
+        "a0",
+    ];
+    let longest = ["ü".repeat(255), "ü".repeat(254), "😀".repeat(255)];
+    texts.into_iter().map(str::to_owned).chain(longest).collect()
+}
+
+/// About 200 events over all subjects and three types, not in any order.
+async fn fill(repository: &dyn EventRepository) -> Vec<StoredEvent> {
+    let subjects = subjects();
+    let mut number: usize = 1;
+    for _ in 0..20 {
+        let batch = (0..10).map(|_| {
+            number = number * 1_103_515_245 % 2_147_483_647 + 12_345;
+            let mut event = event(&subjects[number / 16 % subjects.len()]);
+            event.event_type = event_type(["tested", "Tested", "tested "][number / 64 % 3]);
+            event
+        });
+        repository.append(batch.collect()).await.unwrap();
+    }
+    repository.append(subjects.iter().map(|subject| event(subject)).collect()).await.unwrap();
+    whole_log(repository).await
+}
+
+pub(crate) async fn filters_agree_with_the_model(store: &Store) {
+    let repository = store.open().await;
+    let log = fill(&*repository).await;
+    let subjects = subjects();
+    let named: Vec<&str> = subjects.iter().map(String::as_str).filter(|subject| !subject.is_empty()).collect();
+    let mut filters = vec![Filter::default(), exact(&[""]), exact(&["", "a", "A"]), prefixes(&["zzz", "!"])];
+    filters.extend(named.iter().map(|text| exact(&[text])));
+    filters.extend(named.iter().map(|text| prefixes(&[text])));
+    filters.extend(named.chunks(3).map(exact));
+    filters.extend(named.chunks(4).map(prefixes));
+    for (number, filter) in filters.clone().into_iter().enumerate() {
+        let types = [vec!["tested"], vec!["Tested", "tested "], vec!["TESTED"]];
+        let types = types[number % 3].iter().map(|text| event_type(text)).collect();
+        filters.push(Filter { types, ..filter });
+    }
+    for filter in filters {
+        let wanted: Vec<StoredEvent> = log.iter().filter(|event| filter.matches(event)).cloned().collect();
+        for (limit, bytes_max) in [(3, usize::MAX), (1_000, 60), (7, 300)] {
+            let query = ReadQuery { filter: filter.clone(), limit, bytes_max, ..query(None, 10_000) };
+            let found = read_all(&*repository, query).await;
+            assert_eq!(positions(&found), positions(&wanted), "{filter:?} in pages of {limit}, {bytes_max} bytes");
+            assert_eq!(found, wanted, "{filter:?}");
+        }
+    }
+}
+
+pub(crate) async fn subjects_page_in_byte_order(store: &Store) {
+    let repository = store.open().await;
+    fill(&*repository).await;
+    let wanted: BTreeSet<String> = subjects().into_iter().collect();
+    let wanted: Vec<String> = wanted.into_iter().collect();
+    for limit in [1, 7, 1_000] {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let after = found.last().map(|last| subject(last));
+            let page = repository.subjects(after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page.iter().map(|subject| subject.as_str().to_owned()));
+        }
+        assert_eq!(found, wanted, "in pages of {limit}");
+    }
+    let after = repository.subjects(Some(subject("user-1")), 1).await.unwrap();
+    assert_eq!(after, [subject("user-1 ")]);
+    let between = repository.subjects(Some(subject("user-11")), 1).await.unwrap();
+    assert_eq!(between, [subject("user.")]);
+}
+
+pub(crate) async fn thin_prefix_in_a_thick_log_is_read_completely(store: &Store) {
+    let repository = store.open().await;
+    for batch in 0..20 {
+        let batch = (0..1_000).map(|number| match number + batch * 1_000 {
+            5 | 8_191 | 8_192 | 8_193 | 12_345 | 16_384 | 19_999 => event(&format!("thin-{number}")),
+            _ => event(&format!("thick-{}", number % 10)),
+        });
+        repository.append(batch.collect()).await.unwrap();
+    }
+    let thin = vec![6, 8_192, 8_193, 8_194, 12_346, 16_385, 20_000];
+    for limit in [1, 3, 1_000] {
+        let query = ReadQuery { filter: prefixes(&["thin-"]), limit, ..query(None, 20_000) };
+        assert_eq!(positions(&read_all(&*repository, query).await), thin, "in pages of {limit}");
+    }
+    let nobody = ReadQuery { filter: prefixes(&["nobody"]), ..query(None, 20_000) };
+    assert_eq!(read_all(&*repository, nobody).await, []);
+    let of_no_type = Filter { types: vec![event_type("other")], ..Filter::default() };
+    let of_no_type = ReadQuery { filter: of_no_type, ..query(None, 20_000) };
+    assert_eq!(read_all(&*repository, of_no_type).await, []);
+    let thick = ReadQuery { filter: prefixes(&["thick-1", "thin-"]), limit: 500, ..query(Some(9), 20_000) };
+    assert_eq!(read_all(&*repository, thick).await.len(), 1_998 + 6);
+}

@@ -1,0 +1,79 @@
+//! What every event repository promises, checked against each adapter and engine.
+//!
+//! `cargo xtask test` starts the database servers and says where they are.
+
+mod append;
+mod delete;
+mod filter;
+mod foreign;
+mod opening;
+mod read;
+mod reading;
+mod store;
+mod takeover;
+
+use store::{Engine, run};
+
+/// Makes one test per engine and case.
+macro_rules! contract {
+    ($engines:tt, $cases:tt) => {
+        contract!(@engines $engines $cases);
+    };
+    (@engines [$($module:ident: $engine:ident),*] $cases:tt) => {
+        $(contract!(@cases $module $engine $cases);)*
+    };
+    (@cases $module:ident $engine:ident [$($of:ident::$case:ident),* $(,)?]) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    crate::run(crate::Engine::$engine, crate::$of::$case).await;
+                }
+            )*
+        }
+    };
+}
+
+contract!(
+    [memory: Memory, sqlite: Sqlite, mariadb: MariaDb, mysql: MySql, postgres: Postgres],
+    [
+        append::batch_is_contiguous_and_in_order,
+        append::empty_batch_takes_no_position,
+        append::racing_writers_are_read_once_in_order,
+        append::recorded_time_never_falls,
+        append::events_are_kept_as_given,
+        append::missing_time_is_the_recorded_one,
+        delete::newest_position_is_not_reused_after_delete,
+        delete::deletes_what_matches_within_its_bounds,
+        delete::deletes_more_than_a_chunk_and_counts,
+        filter::filters_agree_with_the_model,
+        filter::subjects_page_in_byte_order,
+        filter::thin_prefix_in_a_thick_log_is_read_completely,
+        opening::database_opened_by_many_at_once_serves_all,
+        opening::data_outlives_reopening,
+        read::after_and_through_bound_the_page,
+        read::limit_ends_the_page_at_its_last_event,
+        read::bytes_max_ends_the_page_before_it_overflows,
+        read::empty_log_has_no_head_and_no_events,
+        read::get_finds_only_what_is_there,
+    ]
+);
+
+mod databases {
+    contract!(
+        [sqlite: Sqlite, mariadb: MariaDb, mysql: MySql, postgres: Postgres],
+        [foreign::rolled_back_transactions_leave_no_gap]
+    );
+}
+
+mod mysql_family {
+    contract!(
+        [mariadb: MariaDb, mysql: MySql],
+        [
+            foreign::writer_between_our_appends_takes_no_position_twice,
+            foreign::writer_beside_our_appends_takes_no_position_twice,
+            takeover::takes_over_a_strict_go_schema,
+            takeover::takes_over_a_loose_go_schema,
+        ]
+    );
+}

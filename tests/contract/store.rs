@@ -1,0 +1,107 @@
+//! A fresh database per case.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use events_db::adapters::repository::memory::MemoryRepository;
+use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
+use events_db::ports::event_repository::EventRepository;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use tempfile::TempDir;
+use url::Url;
+
+/// Bytes of data in one event at the most.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where the log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Memory,
+    Sqlite,
+    MariaDb,
+    MySql,
+    Postgres,
+}
+
+/// A database of one case.
+pub(crate) struct Store {
+    kind: Kind,
+}
+
+enum Kind {
+    Memory(Arc<MemoryRepository>),
+    File { url: String, _directory: TempDir },
+    Server { url: String, admin: DatabaseConnection, drop: String },
+}
+
+/// Runs `case` on a fresh database of `engine`. A failed case leaves its database behind, to look into.
+pub(crate) async fn run(engine: Engine, case: impl AsyncFnOnce(&Store)) {
+    let store = Store::create(engine).await;
+    case(&store).await;
+    store.remove().await;
+}
+
+impl Store {
+    async fn create(engine: Engine) -> Self {
+        let kind = match engine {
+            Engine::Memory => Kind::Memory(Arc::new(MemoryRepository::default())),
+            Engine::Sqlite => {
+                let directory = tempfile::tempdir().unwrap();
+                let url = format!("sqlite://{}", directory.path().join("events.db").display());
+                Kind::File { url, _directory: directory }
+            }
+            Engine::MariaDb => on_server("EVENTS_DB_TEST_MARIADB_URL", "", "").await,
+            Engine::MySql => on_server("EVENTS_DB_TEST_MYSQL_URL", "", "").await,
+            // The usual template cannot be copied while somebody is connected to it.
+            Engine::Postgres => on_server("EVENTS_DB_TEST_POSTGRES_URL", "TEMPLATE template0", "WITH (FORCE)").await,
+        };
+        Self { kind }
+    }
+
+    /// Opens the database as a process of its own would.
+    pub(crate) async fn open(&self) -> Arc<dyn EventRepository> {
+        match &self.kind {
+            Kind::Memory(repository) => Arc::<MemoryRepository>::clone(repository),
+            Kind::File { url, .. } | Kind::Server { url, .. } => {
+                let config = StoreConfig { url: url.clone(), event_bytes_max: EVENT_BYTES_MAX };
+                Arc::new(SeaOrmRepository::connect(&config).await.unwrap())
+            }
+        }
+    }
+
+    /// A connection that knows nothing of our rules.
+    pub(crate) async fn foreign(&self) -> DatabaseConnection {
+        match &self.kind {
+            Kind::Memory(_) => panic!("memory takes no foreign connection"),
+            Kind::File { url, .. } | Kind::Server { url, .. } => connect(url).await,
+        }
+    }
+
+    async fn remove(self) {
+        if let Kind::Server { admin, drop, .. } = self.kind {
+            admin.execute_unprepared(&drop).await.unwrap();
+        }
+    }
+}
+
+async fn on_server(variable: &str, create_with: &str, drop_with: &str) -> Kind {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Ok(admin_url) = std::env::var(variable) else {
+        panic!("{variable} is not set: `cargo xtask test` starts the servers and sets it");
+    };
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("contract_{}_{nanos}_{count}", std::process::id());
+    let mut url = Url::parse(&admin_url).unwrap();
+    url.set_path(&name);
+    let admin = connect(&admin_url).await;
+    admin.execute_unprepared(&format!("CREATE DATABASE {name} {create_with}")).await.unwrap();
+    Kind::Server { url: url.into(), admin, drop: format!("DROP DATABASE {name} {drop_with}") }
+}
+
+async fn connect(url: &str) -> DatabaseConnection {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(1).sqlx_logging(false);
+    Database::connect(options).await.unwrap()
+}
