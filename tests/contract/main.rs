@@ -2,7 +2,10 @@
 //!
 //! `cargo xtask test` starts the database servers and says where they are.
 
+#![allow(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
+
 mod append;
+mod cost;
 mod delete;
 mod filter;
 mod foreign;
@@ -76,4 +79,8 @@ mod mysql_family {
             takeover::takes_over_a_loose_go_schema,
         ]
     );
+}
+
+mod row_counts {
+    contract!([mariadb: MariaDb], [cost::late_page_reads_few_rows]);
 }

@@ -1,0 +1,63 @@
+//! What reads cost on MariaDB, by its own count of rows.
+
+use events_db::domain::filter::Filter;
+use events_db::ports::event_repository::ReadQuery;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+
+use crate::reading::{event, exact, positions, prefixes, query};
+use crate::store::Store;
+
+/// Rows that a read of ten may look at: far below the log, somewhat above ten.
+const ROWS_MAX: i64 = 50;
+
+pub(crate) async fn late_page_reads_few_rows(store: &Store) {
+    let repository = store.open().await;
+    for _ in 0..20 {
+        repository.append(vec![event("long"); 1_000]).await.unwrap();
+    }
+    repository.append(vec![event("short")]).await.unwrap();
+    // The server does this by itself after a while; until then it lists subjects by walking the index.
+    store
+        .foreign()
+        .await
+        .query_all_raw(Statement::from_string(DbBackend::MySql, "ANALYZE TABLE events"))
+        .await
+        .unwrap();
+    let counter = Counter::new(store.foreign().await).await;
+    let late = ReadQuery { limit: 10, ..query(Some(15_000), 20_001) };
+    for filter in [exact(&["long"]), exact(&["nobody", "short"]), prefixes(&["long"]), Filter::default()] {
+        let query = ReadQuery { filter: filter.clone(), ..late.clone() };
+        let before = counter.rows_read().await;
+        let page = repository.read(query).await.unwrap();
+        let rows = counter.rows_read().await - before;
+        assert!(rows <= ROWS_MAX, "{filter:?}: {rows} rows for {:?}", positions(&page.events));
+    }
+    let before = counter.rows_read().await;
+    assert_eq!(repository.subjects(None, 10).await.unwrap().len(), 2);
+    let rows = counter.rows_read().await - before;
+    assert!(rows <= ROWS_MAX, "{rows} rows for two subjects");
+}
+
+/// Counts the rows of `events` that anybody read.
+struct Counter {
+    db: DatabaseConnection,
+}
+
+impl Counter {
+    async fn new(db: DatabaseConnection) -> Self {
+        db.execute_unprepared("SET GLOBAL userstat = 1").await.unwrap();
+        let counter = Self { db };
+        let before = counter.rows_read().await;
+        counter.db.execute_unprepared("SELECT COUNT(data) FROM events").await.unwrap();
+        let rows = counter.rows_read().await - before;
+        assert!(rows >= 20_001, "the server counts {rows} of 20001 rows");
+        counter
+    }
+
+    async fn rows_read(&self) -> i64 {
+        let sql = "SELECT CAST(COALESCE(SUM(ROWS_READ), 0) AS SIGNED) FROM information_schema.TABLE_STATISTICS \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'events'";
+        let statement = Statement::from_string(DbBackend::MySql, sql);
+        self.db.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+    }
+}
