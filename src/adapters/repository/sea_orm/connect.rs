@@ -25,6 +25,9 @@ const TEST_AFTER_IDLE: Duration = Duration::from_secs(10);
 /// How long SQLite waits for another process's write.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long to wait before a busy file is opened again.
+const SQLITE_OPEN_WAIT: Duration = Duration::from_millis(20);
+
 /// The first SQLite without the WAL-reset bug. Source: SQLite, "Release History".
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
@@ -132,8 +135,22 @@ async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result
             .busy_timeout(SQLITE_BUSY_TIMEOUT)
             .pragma("query_only", if role == Role::Reader { "on" } else { "off" })
     });
-    let connected = tokio::spawn(Database::connect(options)).await;
-    let connected = connected.map_err(|panic| ConnectError::Unavailable(panic.into()))?;
+    let deadline = tokio::time::Instant::now() + SQLITE_BUSY_TIMEOUT;
+    let connected = loop {
+        let connected = tokio::spawn(Database::connect(options.clone())).await;
+        let connected = connected.map_err(|panic| ConnectError::Unavailable(panic.into()))?;
+        match connected {
+            // SQLite does not wait by itself while another process makes the file's write-ahead log.
+            Err(error)
+                if backend == DbBackend::Sqlite
+                    && Effect::of(&error) == Effect::Conflict
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(SQLITE_OPEN_WAIT).await;
+            }
+            connected => break connected,
+        }
+    };
     connected.map_err(|error| match backend {
         // A file is there or it is not; waiting does not bring it.
         DbBackend::Sqlite => ConnectError::Unusable {
