@@ -39,13 +39,22 @@ pub(super) async fn head(store: &Store) -> Result<Option<Position>, ReadError> {
     Ok(Position::new(newest(&row).map_err(read_error)?).ok())
 }
 
-/// Distinct subjects above `after`.
+/// Distinct subjects above `after`; a statement may give fewer than are wanted, but none only at the end.
 pub(super) async fn subjects(store: &Store, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let statement = store.dialect.subjects(after.as_ref().map(Subject::as_str), limit);
-    let rows = store.readers.query_all_raw(statement).await.map_err(read_error)?;
-    let subjects = rows.iter().map(|row| Ok(Subject::from_stored(row.try_get_by_index(0)?)));
-    subjects.collect::<Result<_, DbErr>>().map_err(read_error)
+    let mut subjects: Vec<Subject> = Vec::new();
+    while subjects.len() < limit {
+        let wanted = i64::try_from(limit - subjects.len()).unwrap_or(i64::MAX);
+        let last = subjects.last().or(after.as_ref()).map(Subject::as_str);
+        let statement = store.dialect.subjects(last, wanted);
+        let rows = store.readers.query_all_raw(statement).await.map_err(read_error)?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            subjects.push(Subject::from_stored(row.try_get_by_index(0).map_err(read_error)?));
+        }
+    }
+    Ok(subjects)
 }
 
 /// A page of events.
