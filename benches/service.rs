@@ -1,6 +1,6 @@
 //! Measures the built server against the raw database on the same machine, one after the other, and prints ratios.
 //!
-//! `cargo bench` runs it on SQLite; with `EVENTS_DB_TEST_MARIADB_URL` set (see `cargo xtask servers`) on MariaDB too.
+//! `cargo bench` runs it on SQLite; with the variables that `cargo xtask servers` prints on the other engines too.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -13,7 +13,9 @@ use bytes::Bytes;
 use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
 use events_db::domain::attribute::{EventSource, EventType, Subject};
 use events_db::domain::event::NewEvent;
-use events_db::ports::event_repository::EventRepository;
+use events_db::domain::filter::{Filter, SubjectFilter};
+use events_db::domain::position::Position;
+use events_db::ports::event_repository::{EventRepository, ReadQuery};
 use futures_util::StreamExt;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 
@@ -29,6 +31,8 @@ const RUN: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 3;
 /// Events in the replay.
 const REPLAY_EVENTS: usize = 1_000_000;
+/// Events in the log whose pages are compared.
+const FLAT_EVENTS: usize = 200_000;
 /// Idle streams when memory is measured.
 const IDLE_STREAMS: usize = 5_000;
 
@@ -44,6 +48,17 @@ async fn main() -> Outcome<()> {
             appends("MariaDB", &ours, raw, CONNECTIONS).await?;
         }
         Err(_) => println!("MariaDB: not measured, EVENTS_DB_TEST_MARIADB_URL is not set"),
+    }
+    flatness("SQLite", &format!("sqlite://{}", directory.path().join("flat.db").display())).await?;
+    for (engine, variable) in [
+        ("MariaDB", "EVENTS_DB_TEST_MARIADB_URL"),
+        ("MySQL", "EVENTS_DB_TEST_MYSQL_URL"),
+        ("PostgreSQL", "EVENTS_DB_TEST_POSTGRES_URL"),
+    ] {
+        match std::env::var(variable) {
+            Ok(url) => flatness(engine, &fresh_database(&url, "bench_flatness").await?).await?,
+            Err(_) => println!("{engine}: not measured, {variable} is not set"),
+        }
     }
     idle_memory(&format!("sqlite://{}", directory.path().join("idle.db").display()))?;
     replay(&directory.path().join("replay.db").display().to_string()).await
@@ -122,10 +137,63 @@ async fn sqlite_raw(directory: &std::path::Path) -> Outcome<DatabaseConnection> 
     Ok(raw)
 }
 
-async fn mariadb(url: &str) -> Outcome<(String, DatabaseConnection)> {
+/// An empty database called `name` on the server at `url`.
+async fn fresh_database(url: &str, name: &str) -> Outcome<String> {
     let admin = Database::connect(url).await?;
-    admin.execute_unprepared("CREATE OR REPLACE DATABASE bench_service").await?;
-    let ours = format!("{}/bench_service", url.trim_end_matches('/'));
+    admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name}")).await?;
+    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await?;
+    let mut url = url::Url::parse(url)?;
+    url.set_path(name);
+    Ok(url.into())
+}
+
+/// Pages at the start and at the end of one long subject, which share the log with another one.
+async fn flatness(engine: &str, url: &str) -> Outcome<()> {
+    let repository = SeaOrmRepository::connect(&StoreConfig { url: url.to_owned(), event_bytes_max: 1 << 20 }).await?;
+    for _ in 0..FLAT_EVENTS / 1_000 {
+        repository.append((0..1_000).map(|number| event(if number % 2 == 0 { "s" } else { "t" })).collect()).await?;
+    }
+    let last = i64::try_from(FLAT_EVENTS)?;
+    let pages = async |first: i64| {
+        let filter =
+            Filter { subjects: SubjectFilter::exact(vec![Subject::from_stored("s".to_owned())]), types: vec![] };
+        let through = Position::new(last).expect("a count is positive");
+        let after = Position::new(first).ok();
+        let mut query = ReadQuery { filter, after, through, limit: 1_000, bytes_max: usize::MAX };
+        let started = Instant::now();
+        let mut count = 0;
+        for _ in 0..10 {
+            let page = repository.read(query.clone()).await?;
+            count += page.events.len();
+            query.after = Some(page.through);
+        }
+        Outcome::Ok(per_second(count, started))
+    };
+    let (mut early, mut late) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        early.push(pages(0).await?);
+        late.push(pages(last - 20_000).await?);
+    }
+    let (early, late) = (median(early), median(late));
+    println!(
+        "replay, {engine}: first 10,000 events of a subject {early:.0}/s, last 10,000 {late:.0}/s, ratio {:.2}",
+        late / early
+    );
+    Ok(())
+}
+
+fn event(subject: &str) -> NewEvent {
+    NewEvent {
+        event_source: EventSource::from_stored("bench".to_owned()),
+        event_type: EventType::from_stored("made".to_owned()),
+        subject: Subject::from_stored(subject.to_owned()),
+        time: None,
+        data: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
+    }
+}
+
+async fn mariadb(url: &str) -> Outcome<(String, DatabaseConnection)> {
+    let ours = fresh_database(url, "bench_service").await?;
     let connections = u32::try_from(CONNECTIONS)?;
     let options = ConnectOptions::new(&ours).max_connections(connections).min_connections(connections).to_owned();
     let raw = Database::connect(options).await?;
@@ -162,15 +230,8 @@ fn idle_memory(url: &str) -> Outcome<()> {
 async fn replay(file: &str) -> Outcome<()> {
     let url = format!("sqlite://{file}");
     let repository = SeaOrmRepository::connect(&StoreConfig { url: url.clone(), event_bytes_max: 1 << 20 }).await?;
-    let event = NewEvent {
-        event_source: EventSource::new("bench".to_owned())?,
-        event_type: EventType::new("made".to_owned())?,
-        subject: Subject::new("s".to_owned())?,
-        time: None,
-        data: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
-    };
     for _ in 0..REPLAY_EVENTS / 1_000 {
-        repository.append(vec![event.clone(); 1_000]).await?;
+        repository.append(vec![event("s"); 1_000]).await?;
     }
     let raw = raw_scan(&url).await?;
     let server = Server::start(&url)?;

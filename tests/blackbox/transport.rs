@@ -26,8 +26,25 @@ async fn works(server: &Server, client: &Client, version: Version) {
     let answer = client.get(server.at("/events/stream?subject=s")).send().await.unwrap();
     assert_eq!(answer.version(), version);
     assert_eq!(Reader::new(answer).ids(1).await.len(), 1);
-    let answer = client.get(server.at(&format!("/events/get?id={id}"))).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
+    let id = id.to_string();
+    for (path, wanted) in [
+        (format!("/events/get?id={id}"), id.as_str()),
+        ("/events/historic?subject=s".to_owned(), "has_more"),
+        ("/subjects".to_owned(), r#"["s"]"#),
+        ("/health".to_owned(), r#"{"status":"healthy"}"#),
+        ("/livez".to_owned(), ""),
+        ("/readyz".to_owned(), ""),
+        ("/metrics".to_owned(), "app_active_event_streams"),
+        ("/openapi.yaml".to_owned(), "openapi: 3.1"),
+        ("/".to_owned(), "Events DB"),
+    ] {
+        let answer = client.get(server.at(&path)).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, version), "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(wanted), "{path}: {text}");
+    }
+    let answer = client.post(server.at("/subjects/delete?subject=s")).send().await.unwrap();
+    assert_eq!((answer.version(), answer.text().await.unwrap().as_str()), (version, r#"{"status":"ok","deleted":1}"#));
 }
 
 #[tokio::test(flavor = "multi_thread")]
