@@ -60,8 +60,8 @@ pub struct ReadQuery {
 pub struct Page {
     /// Matching events, positions strictly ascending; possibly fewer than wanted, even none.
     pub events: Vec<StoredEvent>,
-    /// Every match above `after` and up to here is in `events`: the place to go on from. The query's `through` when
-    /// nothing is left, never below the last event, always above `after`.
+    /// Every match above `after` and up to here is in `events`: the place to go on from. Never below the last event,
+    /// always above `after`; once it is the query's `through`, nothing is left.
     pub through: Position,
 }
 
@@ -108,7 +108,7 @@ pub trait EventRepository: Send + Sync {
     /// As [`ReadError`] says.
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError>;
 
-    /// Deletes what matches `filter` with `from <= position <= through`, and says how many events that were. A large
+    /// Deletes what matches `filter` with `from <= position <= through`, a head that was seen before, and says how many events that were. A large
     /// deletion is several transactions, so that appends go on beside it.
     ///
     /// # Errors
