@@ -38,7 +38,8 @@ pub(super) async fn append(
             Err(error) => error,
         };
         match Effect::of(&error) {
-            Effect::Lost if committing.load(Ordering::SeqCst) => {
+            // Once a commit was sent, only a conflict is certain not to be stored.
+            Effect::DuplicateKey | Effect::Refused | Effect::Lost if committing.load(Ordering::SeqCst) => {
                 return Err(AppendError::OutcomeUnknown(error.into()));
             }
             // A duplicate key is a foreign writer's row: the next look at the head is past it.

@@ -15,7 +15,7 @@ pub(super) enum Effect {
     Conflict,
     /// A key is there already; certainly not committed.
     DuplicateKey,
-    /// The database refused in so many words; certainly not committed.
+    /// The database refused in so many words; not committed, unless it was the commit that it refused.
     Refused,
     /// The connection is gone or never came: at a commit, nobody knows.
     Lost,
