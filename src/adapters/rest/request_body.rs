@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
@@ -15,10 +15,6 @@ const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of a body beside its data: names, attributes, line breaks.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
-
-/// How many bytes beyond the limit are read and thrown away, in multiples of the limit. A client that is still
-/// sending when the connection closes would see a reset in place of the answer.
-const DISCARDED_LIMITS: usize = 4;
 
 /// Bytes in the body of `POST /events` for data of up to `event_bytes_max`.
 pub(super) fn body_bytes_max(event_bytes_max: usize) -> usize {
@@ -41,33 +37,29 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(ApiErrorKind::UnsupportedMediaType, "the body must be application/json in UTF-8"))
 }
 
-/// Takes the whole body, up to `bytes_max`.
+/// Takes the whole body, up to `bytes_max`. What is left of a larger one is its transport's business.
 pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0_usize);
-    let discarded_max = bytes_max.saturating_mul(DISCARDED_LIMITS);
-    if announced > discarded_max || announced > bytes_max && headers.contains_key(EXPECT) {
+    if announced > bytes_max {
         return Err(too_large(bytes_max));
     }
-    match tokio::time::timeout(ARRIVAL_TIME_MAX, collect(body, bytes_max, discarded_max)).await {
+    match tokio::time::timeout(ARRIVAL_TIME_MAX, collect(body, bytes_max)).await {
         Ok(answer) => answer,
         Err(_) => Err(ApiError::invalid("the body", "did not arrive in time")),
     }
 }
 
-async fn collect(mut body: Body, bytes_max: usize, discarded_max: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
-    let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::invalid("the body", "did not arrive"))?;
         let Ok(data) = frame.into_data() else { continue };
-        bytes += data.len();
-        if bytes <= bytes_max {
-            collected.extend_from_slice(&data);
-        } else if bytes > discarded_max {
-            break;
+        if data.len() > bytes_max - collected.len() {
+            return Err(too_large(bytes_max));
         }
+        collected.extend_from_slice(&data);
     }
-    if bytes > bytes_max { Err(too_large(bytes_max)) } else { Ok(collected.freeze()) }
+    Ok(collected.freeze())
 }
 
 fn too_large(bytes_max: usize) -> ApiError {
@@ -112,12 +104,9 @@ mod tests {
 
     #[tokio::test]
     async fn announced_excess_is_refused_unread() {
-        for (length, expect) in [("41", None), ("11", Some("100-continue"))] {
-            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, length.parse().unwrap())]);
-            headers.extend(expect.map(|value| (EXPECT, HeaderValue::from_static(value))));
-            let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-            assert_eq!(read(&headers, never, 10).await.unwrap_err().kind, ApiErrorKind::TooLarge, "{length}");
-        }
+        let headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("11"))]);
+        let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read(&headers, never, 10).await.unwrap_err().kind, ApiErrorKind::TooLarge);
     }
 
     #[tokio::test(start_paused = true)]
