@@ -147,9 +147,12 @@ impl App {
         drop(ready);
         self.streams_end.cancel();
         stop.cancel();
+        let deadline = tokio::time::Instant::now() + drain_timeout;
         let _served = served.await;
-        // Bounded by what a call to the store may take.
-        self.service.finish_writes().await;
+        // What is cut here has no client left to hear of it: a deletion in many steps, or a database that hangs.
+        if tokio::time::timeout_at(deadline, self.service.finish_writes()).await.is_err() {
+            tracing::warn!("the drain timeout has passed, writes in flight are cut");
+        }
         tracing::info!("stopped");
     }
 
