@@ -16,7 +16,7 @@ pub enum AppendError {
     /// Nothing is stored; the same append may be repeated.
     #[error("the event store is unavailable")]
     Unavailable(#[source] Fault),
-    /// The events are stored, or they are not: the answer to the commit was lost.
+    /// The events are stored, or they are not: the commit has no certain answer.
     #[error("the outcome of the append is unknown")]
     OutcomeUnknown(#[source] Fault),
 }

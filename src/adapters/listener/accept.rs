@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::HttpService;
 use super::connection::Connections;
+use crate::error_chain::error_chain;
 
 /// After an error of ours, such as no file descriptor left: trying again at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
@@ -41,9 +42,6 @@ async fn pause_after(error: &io::Error) {
     if client_left {
         return;
     }
-    {
-        let error: &dyn std::error::Error = error;
-        tracing::warn!(error, "cannot accept a connection, trying again");
-    }
+    tracing::warn!(error = error_chain(error), "cannot accept a connection, trying again");
     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
 }

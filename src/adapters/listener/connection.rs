@@ -25,6 +25,7 @@ use super::limits::ConnectionLimits;
 use super::protocol::{HttpVersion, Opened, Replay, detect};
 use super::tls::ServerCertificate;
 use super::{HttpService, Shutdown};
+use crate::error_chain::error_chain;
 
 /// A silent peer is asked for a sign of life after this time; middleboxes forget connections after minutes.
 const TCP_KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
@@ -74,10 +75,7 @@ impl<S: HttpService> Connections<S> {
             // Cutting from outside, since hyper's own shutdown waits for ever on some connections (hyper#4170).
             match connections.hard_stop.run_until_cancelled(connections.run(stream)).await {
                 Some(Ok(())) | None => {}
-                Some(Err(error)) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "a connection ended early");
-                }
+                Some(Err(error)) => tracing::debug!(error = error_chain(&error), "a connection ended early"),
             }
             drop(place);
         });

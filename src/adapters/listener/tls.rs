@@ -15,6 +15,8 @@ use rustls::{InconsistentKeys, ServerConfig};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::error_chain;
+
 /// What we offer by ALPN, best first.
 const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -120,7 +122,7 @@ impl ServerCertificate {
                 }
                 Err(failure) => {
                     if last_failure.as_ref() != Some(&failure.seen) {
-                        let error: &dyn std::error::Error = &failure.error;
+                        let error = error_chain(&failure.error);
                         tracing::warn!(error, "kept the old TLS certificate, as the new one cannot be used");
                     }
                     last_failure = Some(failure.seen);
