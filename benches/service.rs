@@ -6,11 +6,13 @@ use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
+use events_db::domain::append::AppendRequest;
 use events_db::domain::attribute::{EventSource, EventType, Subject};
 use events_db::domain::event::NewEvent;
 use events_db::domain::filter::{Filter, SubjectFilter};
@@ -149,9 +151,14 @@ async fn fresh_database(url: &str, name: &str) -> Outcome<String> {
 
 /// Pages at the start and at the end of one long subject, which share the log with another one.
 async fn flatness(engine: &str, url: &str) -> Outcome<()> {
-    let repository = SeaOrmRepository::connect(&StoreConfig { url: url.to_owned(), event_bytes_max: 1 << 20 }).await?;
+    let repository = SeaOrmRepository::connect(&StoreConfig {
+        url: url.to_owned(),
+        event_bytes_max: 1 << 20,
+        allows_lazy_durability: false,
+    })
+    .await?;
     for _ in 0..FLAT_EVENTS / 1_000 {
-        repository.append((0..1_000).map(|number| event(if number % 2 == 0 { "s" } else { "t" })).collect()).await?;
+        append(&repository, (0..1_000).map(|number| event(if number % 2 == 0 { "s" } else { "t" })).collect()).await?;
     }
     let last = i64::try_from(FLAT_EVENTS)?;
     let pages = async |first: i64| {
@@ -182,8 +189,17 @@ async fn flatness(engine: &str, url: &str) -> Outcome<()> {
     Ok(())
 }
 
+async fn append(repository: &SeaOrmRepository, events: Vec<NewEvent>) -> Outcome<()> {
+    let request = AppendRequest { events, preconditions: Vec::new() };
+    for outcome in repository.append(Arc::new([request])).await? {
+        outcome?;
+    }
+    Ok(())
+}
+
 fn event(subject: &str) -> NewEvent {
     NewEvent {
+        id: None,
         event_source: EventSource::from_stored("bench".to_owned()),
         event_type: EventType::from_stored("made".to_owned()),
         subject: Subject::from_stored(subject.to_owned()),
@@ -229,9 +245,14 @@ fn idle_memory(url: &str) -> Outcome<()> {
 
 async fn replay(file: &str) -> Outcome<()> {
     let url = format!("sqlite://{file}");
-    let repository = SeaOrmRepository::connect(&StoreConfig { url: url.clone(), event_bytes_max: 1 << 20 }).await?;
+    let repository = SeaOrmRepository::connect(&StoreConfig {
+        url: url.clone(),
+        event_bytes_max: 1 << 20,
+        allows_lazy_durability: false,
+    })
+    .await?;
     for _ in 0..REPLAY_EVENTS / 1_000 {
-        repository.append(vec![event("s"); 1_000]).await?;
+        append(&repository, vec![event("s"); 1_000]).await?;
     }
     let raw = raw_scan(&url).await?;
     let server = Server::start(&url)?;

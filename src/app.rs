@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -16,10 +17,10 @@ use crate::adapters::listener::limits::ConnectionLimits;
 use crate::adapters::listener::tls::{CertificateError, CertificateFiles, ServerCertificate};
 use crate::adapters::listener::{self, HttpService, Listener};
 use crate::adapters::metrics::operation::OperationLayer;
-use crate::adapters::metrics::{Metrics, MetricsError};
+use crate::adapters::metrics::{Metrics, MetricsError, Watched};
 use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
-use crate::adapters::repository::sea_orm::{ConnectError, SeaOrmRepository, StoreConfig};
+use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts, SeaOrmRepository, StoreConfig};
 use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
@@ -93,10 +94,16 @@ impl App {
             let bound = Listener::bind(*address);
             listeners.push(bound.map_err(|cause| StartError::Listen { address: *address, cause })?);
         }
-        let repository: Arc<dyn EventRepository> = Arc::new(open_store(&config).await?);
+        let repository = open_store(&config).await?;
+        let retries = repository.retries();
+        let repository: Arc<dyn EventRepository> = Arc::new(repository);
         let streams_end = CancellationToken::new();
         let limits = ServiceLimits {
             event_bytes_max: config.event_bytes_max,
+            batch_events_max: config.batch_events_max,
+            batch_bytes_max: config.batch_bytes_max,
+            queue_events_max: config.queue_events_max,
+            queue_bytes_max: config.queue_bytes_max,
             subscriptions_max: config.streams_max,
             first_page_events: config.stream_batch_events,
             client_buffer_events: config.client_buffer_events,
@@ -104,8 +111,7 @@ impl App {
         let notifier = Arc::new(BroadcastNotifier::new());
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
         service.refresh_head().await?;
-        let counted = service.clone();
-        let metrics = Arc::new(Metrics::new(move || counted.open_subscriptions() as u64)?);
+        let metrics = Arc::new(Metrics::new(watched(&service, retries))?);
         let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
             Some(token) => Arc::new(StaticToken::new(token.expose())),
             None => Arc::new(Open),
@@ -129,6 +135,8 @@ impl App {
         let stop = CancellationToken::new();
         let service = self.service.clone();
         let told = ready.clone();
+        let (appender, appends) = (self.service.clone(), Arc::clone(&self.metrics));
+        tokio::spawn(async move { appender.write_queued(|group| appends.record_group(group)).await });
         let follower = tokio::spawn(async move { service.follow_head(|answer| note_probe(&told, answer)).await });
         if let Some(certificate) = &self.certificate {
             tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
@@ -176,9 +184,30 @@ impl App {
     }
 }
 
+/// What the metrics ask for at every scrape.
+fn watched(service: &EventService, retries: Arc<RetryCounts>) -> Watched {
+    let (streams, queue) = (service.clone(), service.clone());
+    Watched {
+        open_streams: Box::new(move || streams.open_subscriptions() as u64),
+        queue: Box::new(move || queue.queue_depth()),
+        retries: Box::new(move || {
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            [
+                ("conflict", count(&retries.conflicts)),
+                ("duplicate_key", count(&retries.duplicate_keys)),
+                ("lost_connection", count(&retries.lost_connections)),
+            ]
+        }),
+    }
+}
+
 /// Opens the store, waiting for a database that is not there yet.
 async fn open_store(config: &Config) -> Result<SeaOrmRepository, StartError> {
-    let store = StoreConfig { url: config.database.expose().to_owned(), event_bytes_max: config.event_bytes_max };
+    let store = StoreConfig {
+        url: config.database.expose().to_owned(),
+        event_bytes_max: config.event_bytes_max,
+        allows_lazy_durability: config.allows_lazy_durability,
+    };
     let started = Instant::now();
     let mut wait = STARTUP_RETRY_WAIT.0;
     loop {

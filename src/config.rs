@@ -18,6 +18,9 @@ pub use flags::LogFormat;
 /// The database when nothing else is configured: a file in the working directory.
 const DATABASE_URL_DEFAULT: &str = "sqlite://events.db";
 
+/// Bytes of an event's attributes at the most: four of them, each of 255 characters of up to 4 bytes.
+const ATTRIBUTES_BYTES_MAX: usize = 4 * 255 * 4;
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -33,6 +36,16 @@ pub struct Config {
     pub cors_allowed_origins: Vec<String>,
     /// Bytes of data in one event.
     pub event_bytes_max: usize,
+    /// Events in one request.
+    pub batch_events_max: usize,
+    /// Bytes of the events in one request.
+    pub batch_bytes_max: usize,
+    /// Events that wait to be stored.
+    pub queue_events_max: usize,
+    /// Bytes of events that wait to be stored.
+    pub queue_bytes_max: usize,
+    /// Whether a database is taken that may lose what it acknowledged.
+    pub allows_lazy_durability: bool,
     /// Open streams at once.
     pub streams_max: usize,
     /// Open connections at once.
@@ -144,6 +157,7 @@ impl Config {
             }
             listen.push(SocketAddr::new(flags.bind, port));
         }
+        check_queue(&flags)?;
         Ok(Self {
             listen,
             database: environment.database_url()?.unwrap_or_else(|| DatabaseUrl(DATABASE_URL_DEFAULT.to_owned())),
@@ -151,6 +165,11 @@ impl Config {
             tls: environment.tls_files()?,
             cors_allowed_origins: environment.cors_allowed_origins()?,
             event_bytes_max: flags.max_event_bytes,
+            batch_events_max: flags.max_batch_events,
+            batch_bytes_max: flags.max_batch_bytes,
+            queue_events_max: flags.max_queued_events,
+            queue_bytes_max: flags.max_queued_bytes,
+            allows_lazy_durability: flags.allow_lazy_durability,
             streams_max: flags.max_total_clients,
             connections_max: flags.max_connections,
             stream_batch_events: flags.stream_batch_size,
@@ -164,6 +183,20 @@ impl Config {
     }
 }
 
+/// What may be sent in one request must fit into an empty queue.
+fn check_queue(flags: &Flags) -> Result<(), ConfigError> {
+    let at_least = |name: &str, value: usize, of: &str, needed: usize| {
+        if value >= needed {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid(format!("{name} is {value}, {of} needs at least {needed}")))
+    };
+    at_least("--max-queued-events", flags.max_queued_events, "--max-batch-events", flags.max_batch_events)?;
+    at_least("--max-queued-bytes", flags.max_queued_bytes, "--max-batch-bytes", flags.max_batch_bytes)?;
+    let event_bytes = flags.max_event_bytes + ATTRIBUTES_BYTES_MAX;
+    at_least("--max-queued-bytes", flags.max_queued_bytes, "--max-event-bytes", event_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +205,31 @@ mod tests {
         let arguments = std::iter::once("events-db").chain(arguments.iter().copied()).map(OsString::from);
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::from_parts(arguments, variables).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_one_request_may_hold_must_fit_into_the_queue() {
+        for (args, problem) in [
+            (
+                &["--max-queued-events", "999"][..],
+                Some("--max-queued-events is 999, --max-batch-events needs at least 1000"),
+            ),
+            (&["--max-queued-events", "1000"], None),
+            (
+                &["--max-queued-bytes", "4194303"],
+                Some("--max-queued-bytes is 4194303, --max-batch-bytes needs at least 4194304"),
+            ),
+            (&["--max-queued-bytes", "4194304"], None),
+            (
+                &["--max-queued-bytes", "4079", "--max-batch-bytes", "1", "--max-event-bytes", "1"],
+                Some("--max-queued-bytes is 4079, --max-event-bytes needs at least 4081"),
+            ),
+            (&["--max-queued-bytes", "4081", "--max-batch-bytes", "1", "--max-event-bytes", "1"], None),
+        ] {
+            let arguments = ["events-db"].iter().chain(args).map(OsString::from);
+            let error = Config::from_parts(arguments, []).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), problem, "{args:?}");
+        }
     }
 
     #[test]

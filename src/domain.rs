@@ -1,5 +1,6 @@
 //! Values and use cases. Nothing here knows a database, a wire format or a framework.
 
+pub mod append;
 pub mod attribute;
 pub mod event;
 pub mod filter;

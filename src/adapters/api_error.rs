@@ -1,6 +1,8 @@
 //! The one table that turns errors into HTTP and gRPC answers.
 
+use crate::domain::append::AppendRefusal;
 use crate::domain::attribute::InvalidAttribute;
+use crate::domain::position::Position;
 use crate::domain::service::AppendEventsError;
 use crate::domain::subscription::{SubscribeError, SubscriptionEnded};
 use crate::error_chain::error_chain;
@@ -22,8 +24,14 @@ pub enum ApiErrorKind {
     TooLarge,
     /// The body's media type is not one we read.
     UnsupportedMediaType,
+    /// A precondition does not hold; nothing is stored.
+    PreconditionFailed,
+    /// The source and id of an event are taken by another one; nothing is stored.
+    IdConflict,
     /// All stream slots are taken.
     TooManyStreams,
+    /// Too many events wait to be stored; nothing is stored.
+    QueueFull,
     /// The store cannot be reached; nothing was done.
     Unavailable,
     /// The events may or may not be stored.
@@ -47,6 +55,17 @@ pub struct ApiErrorRow {
     pub retry_after_seconds: Option<u32>,
 }
 
+/// A part of an error that a program may want: a member of the problem object (RFC 9457, "Extension Members").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member {
+    /// The subject in question.
+    Subject(String),
+    /// The position of its last event; `None` when it has no events.
+    LastPosition(Option<i64>),
+    /// The position of the event in question.
+    Position(i64),
+}
+
 /// An error on its way to a client.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
@@ -55,6 +74,8 @@ pub struct ApiError {
     pub kind: ApiErrorKind,
     /// What the client is told.
     pub detail: String,
+    /// What the client is told besides, for programs.
+    pub members: Vec<Member>,
     /// What only the log is told.
     #[source]
     pub cause: Option<Fault>,
@@ -77,6 +98,9 @@ impl ApiErrorKind {
             Self::MethodNotAllowed => row("method-not-allowed", "Method not allowed", 405, 12),
             Self::TooLarge => row("too-large", "Content too large", 413, 8),
             Self::UnsupportedMediaType => row("unsupported-media-type", "Unsupported media type", 415, 3),
+            Self::PreconditionFailed => row("precondition-failed", "Precondition failed", 412, 9),
+            Self::IdConflict => row("id-conflict", "Id conflict", 409, 6),
+            Self::QueueFull => retry(row("queue-full", "Queue full", 429, 8)),
             Self::TooManyStreams => retry(row("too-many-streams", "Too many streams", 429, 8)),
             Self::Unavailable => retry(row("unavailable", "Unavailable", 503, 14)),
             Self::OutcomeUnknown => retry(row("outcome-unknown", "Outcome unknown", 503, 14)),
@@ -88,7 +112,7 @@ impl ApiErrorKind {
 impl ApiError {
     /// An error that says `detail` to the client.
     pub fn new(kind: ApiErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), cause: None }
+        Self { kind, detail: detail.into(), members: Vec::new(), cause: None }
     }
 
     /// A field, parameter or header called `name` is wrong; `problem` continues the sentence.
@@ -110,7 +134,7 @@ impl ApiError {
     }
 
     fn caused(kind: ApiErrorKind, detail: &str, cause: Fault) -> Self {
-        Self { kind, detail: detail.to_owned(), cause: Some(cause) }
+        Self { kind, detail: detail.to_owned(), members: Vec::new(), cause: Some(cause) }
     }
 }
 
@@ -123,16 +147,46 @@ impl From<AuthenticationError> for ApiError {
 impl From<AppendEventsError> for ApiError {
     fn from(error: AppendEventsError) -> Self {
         match error {
-            AppendEventsError::TooLarge { .. } => Self::new(ApiErrorKind::TooLarge, error.to_string()),
-            AppendEventsError::Store(AppendError::Unavailable(cause)) => {
-                Self::caused(ApiErrorKind::Unavailable, "the event store is unavailable, nothing is stored", cause)
+            AppendEventsError::TooLarge { .. }
+            | AppendEventsError::TooManyEvents { .. }
+            | AppendEventsError::BatchTooLarge { .. } => Self::new(ApiErrorKind::TooLarge, error.to_string()),
+            AppendEventsError::QueueFull { .. } => Self::new(ApiErrorKind::QueueFull, error.to_string()),
+            AppendEventsError::Overdue | AppendEventsError::ShuttingDown => {
+                Self::new(ApiErrorKind::Unavailable, error.to_string())
             }
-            AppendEventsError::Store(AppendError::OutcomeUnknown(cause)) => Self::caused(
-                ApiErrorKind::OutcomeUnknown,
-                "the event store went away while it stored the event: it may be stored or not",
-                cause,
-            ),
+            AppendEventsError::Refused(refusal) => refusal.into(),
+            AppendEventsError::Store(error) => {
+                let (kind, detail) = match *error {
+                    AppendError::Rejected(_) => {
+                        (ApiErrorKind::InvalidArgument, "the event store does not take the event, nothing is stored")
+                    }
+                    AppendError::Unavailable(_) => {
+                        (ApiErrorKind::Unavailable, "the event store is unavailable, nothing is stored")
+                    }
+                    AppendError::OutcomeUnknown(_) => (
+                        ApiErrorKind::OutcomeUnknown,
+                        "the event store went away while it stored the event: it may be stored or not",
+                    ),
+                };
+                Self::caused(kind, detail, error.into())
+            }
         }
+    }
+}
+
+impl From<AppendRefusal> for ApiError {
+    fn from(refusal: AppendRefusal) -> Self {
+        let detail = format!("{refusal}, nothing is stored");
+        let (kind, members) = match refusal {
+            AppendRefusal::Precondition { subject, last } => (
+                ApiErrorKind::PreconditionFailed,
+                vec![Member::Subject(subject.into_string()), Member::LastPosition(last.map(Position::get))],
+            ),
+            AppendRefusal::IdConflict { position, .. } => {
+                (ApiErrorKind::IdConflict, vec![Member::Position(position.get())])
+            }
+        };
+        Self { members, ..Self::new(kind, detail) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What Prometheus sees, through OpenTelemetry.
 
+mod appends;
 pub mod operation;
 
 use std::time::Duration;
@@ -9,7 +10,9 @@ use opentelemetry::metrics::{Counter, Histogram, MeterProvider, ObservableGauge}
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
+use crate::adapters::metrics::appends::Appends;
 use crate::adapters::metrics::operation::Operation;
+use crate::domain::service::{GroupReport, QueueDepth};
 
 /// Bucket bounds in seconds: from a read out of memory to the longest wait for a database.
 const DURATION_BOUNDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -19,21 +22,33 @@ const DURATION_BOUNDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 #[error("the metrics cannot be set up")]
 pub struct MetricsError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-/// The instruments of this process, under the names that the Go service gave them.
+/// What is asked for at every scrape.
+pub struct Watched {
+    /// Open event streams.
+    pub open_streams: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// How full the queue of appends is.
+    pub queue: Box<dyn Fn() -> QueueDepth + Send + Sync>,
+    /// How often appends were written again, by cause.
+    pub retries: Box<dyn Fn() -> [(&'static str, u64); 3] + Send + Sync>,
+}
+
+/// The instruments of this process; those of the Go service under the names that it gave them.
 pub struct Metrics {
     registry: Registry,
     operations: Counter<u64>,
     durations: Histogram<f64>,
+    appends: Appends,
     _streams: ObservableGauge<u64>,
     _provider: SdkMeterProvider,
 }
 
 impl Metrics {
-    /// Sets the instruments up; `open_streams` is asked at every scrape.
+    /// Sets the instruments up.
     ///
     /// # Errors
     /// [`MetricsError`] when an instrument is refused.
-    pub fn new(open_streams: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self, MetricsError> {
+    pub fn new(watched: Watched) -> Result<Self, MetricsError> {
+        let Watched { open_streams, queue, retries } = watched;
         let registry = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).map_err(|error| MetricsError(error.into()))?;
@@ -61,7 +76,8 @@ impl Metrics {
             .with_description("Open event streams, over all protocols.")
             .with_callback(move |observer| observer.observe(open_streams(), &[]))
             .build();
-        Ok(Self { registry, operations, durations, _streams: streams, _provider: provider })
+        let appends = Appends::new(&meter, queue, retries);
+        Ok(Self { registry, operations, durations, appends, _streams: streams, _provider: provider })
     }
 
     /// Counts one operation and how long it took.
@@ -70,6 +86,11 @@ impl Metrics {
         let status = KeyValue::new("status", if succeeded { "success" } else { "error" });
         self.operations.add(1, &[name.clone(), status]);
         self.durations.record(duration.as_secs_f64(), &[name]);
+    }
+
+    /// Counts what became of a group of appends.
+    pub fn record_group(&self, group: &GroupReport) {
+        self.appends.record(group);
     }
 
     /// All instruments in the Prometheus text format.
@@ -87,9 +108,51 @@ impl Metrics {
 mod tests {
     use super::*;
 
+    fn watched() -> Watched {
+        Watched {
+            open_streams: Box::new(|| 7),
+            queue: Box::new(|| QueueDepth { events: 3, bytes: 300, refused: 4 }),
+            retries: Box::new(|| [("conflict", 5), ("duplicate_key", 0), ("lost_connection", 1)]),
+        }
+    }
+
+    #[test]
+    fn groups_are_counted_by_what_became_of_their_requests() {
+        let metrics = Metrics::new(watched()).unwrap();
+        metrics.record_group(&GroupReport {
+            waits: vec![Duration::from_millis(1), Duration::from_millis(2)],
+            store_time: Duration::from_millis(3),
+            stored: 12,
+            duplicates: 2,
+            failed_preconditions: 1,
+            id_conflicts: 1,
+            failures: 1,
+        });
+        metrics.record_group(&GroupReport { duplicates: 1, ..GroupReport::default() });
+        let text = metrics.render();
+        for line in [
+            "eventsdb_commit_events_sum 12",
+            "eventsdb_commit_events_count 1",
+            r#"eventsdb_commit_events_bucket{le="16"} 1"#,
+            "eventsdb_commit_duration_seconds_count 1",
+            "eventsdb_append_wait_seconds_count 2",
+            "eventsdb_append_queue_events 3",
+            "eventsdb_append_queue_bytes 300",
+            "eventsdb_append_duplicates_total 3",
+            r#"eventsdb_append_refusals_total{reason="precondition"} 1"#,
+            r#"eventsdb_append_refusals_total{reason="id_conflict"} 1"#,
+            r#"eventsdb_append_refusals_total{reason="queue_full"} 4"#,
+            "eventsdb_append_failures_total 1",
+            r#"eventsdb_append_retries_total{cause="conflict"} 5"#,
+            r#"eventsdb_append_retries_total{cause="lost_connection"} 1"#,
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+    }
+
     #[test]
     fn the_names_of_the_go_service_stay() {
-        let metrics = Metrics::new(|| 7).unwrap();
+        let metrics = Metrics::new(watched()).unwrap();
         metrics.record(Operation::CreateEvent, true, Duration::from_millis(3));
         metrics.record(Operation::GetEvent, false, Duration::from_millis(3));
         let text = metrics.render();

@@ -1,10 +1,12 @@
 //! The REST interface. `openapi.yaml` is its contract.
 
+mod append_json;
 mod event_json;
 mod events;
 mod new_event;
 mod operations;
 mod parameters;
+mod preconditions;
 mod problem;
 mod request_body;
 mod sse;

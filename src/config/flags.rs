@@ -46,6 +46,21 @@ pub(super) struct Flags {
     /// Bytes of data in one event
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = within(1, 16 * 1024 * 1024))]
     pub(super) max_event_bytes: usize,
+    /// Events in one request, stored together or not at all
+    #[arg(long, value_name = "EVENTS", default_value_t = 1_000, value_parser = within(1, 10_000))]
+    pub(super) max_batch_events: usize,
+    /// Bytes of the events in one such request: data and attributes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, value_parser = within(1, 64 * 1024 * 1024))]
+    pub(super) max_batch_bytes: usize,
+    /// Events that wait to be stored before more are refused
+    #[arg(long, value_name = "EVENTS", default_value_t = 20_000, value_parser = within(1, 1_000_000))]
+    pub(super) max_queued_events: usize,
+    /// Bytes of events that wait to be stored before more are refused
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024, value_parser = within(1, 4 << 30))]
+    pub(super) max_queued_bytes: usize,
+    /// Take a database whose settings let it lose acknowledged events in a crash
+    #[arg(long)]
+    pub(super) allow_lazy_durability: bool,
     /// Silence after which an event stream sends a comment
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(super) heartbeat_interval: u64,

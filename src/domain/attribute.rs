@@ -1,4 +1,4 @@
-//! The three text attributes by which events are found: source, type and subject.
+//! The text attributes by which events are found and told apart: source, type, subject and id.
 
 /// How many characters (Unicode scalar values) an attribute may have: the width of the column it is stored in.
 pub const ATTRIBUTE_CHARS_MAX: usize = 255;
@@ -17,76 +17,73 @@ pub enum InvalidAttribute {
     ForbiddenCharacter,
 }
 
-/// The context in which an event happened.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventSource(String);
+/// A text of an attribute, checked once by its constructor.
+macro_rules! attribute {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
 
-/// What kind of event it is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventType(String);
+        impl $name {
+            /// Takes what the store holds, which may be older than our rules.
+            #[must_use]
+            pub fn from_stored(text: String) -> Self {
+                Self(text)
+            }
 
-/// The path an event belongs to; compared by bytes. Empty when the event came without one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subject(String);
+            /// The attribute as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
 
-impl EventSource {
-    /// Takes `text` as a source.
-    ///
-    /// # Errors
-    /// Empty, longer than [`ATTRIBUTE_CHARS_MAX`] characters, or with a forbidden character.
-    pub fn new(text: String) -> Result<Self, InvalidAttribute> {
-        check_not_empty(&text)?;
-        check(&text)?;
-        Ok(Self(text))
-    }
-
-    /// Takes what the store holds, which may be older than our rules.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The source as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The source as the text it was made of.
-    #[must_use]
-    pub fn into_string(self) -> String {
-        self.0
-    }
+            /// The attribute as the text it was made of.
+            #[must_use]
+            pub fn into_string(self) -> String {
+                self.0
+            }
+        }
+    };
 }
 
-impl EventType {
-    /// Takes `text` as a type.
-    ///
-    /// # Errors
-    /// Empty, longer than [`ATTRIBUTE_CHARS_MAX`] characters, or with a forbidden character.
-    pub fn new(text: String) -> Result<Self, InvalidAttribute> {
-        check_not_empty(&text)?;
-        check(&text)?;
-        Ok(Self(text))
-    }
+/// The constructor of an attribute that is never empty.
+macro_rules! never_empty {
+    ($name:ident) => {
+        impl $name {
+            /// Takes `text` as this attribute.
+            ///
+            /// # Errors
+            /// Empty, longer than [`ATTRIBUTE_CHARS_MAX`] characters, or with a forbidden character.
+            pub fn new(text: String) -> Result<Self, InvalidAttribute> {
+                check_not_empty(&text)?;
+                check(&text)?;
+                Ok(Self(text))
+            }
+        }
+    };
+}
 
-    /// Takes what the store holds, which may be older than our rules.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
+attribute! {
+    /// The context in which an event happened.
+    EventSource
+}
+never_empty!(EventSource);
 
-    /// The type as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+attribute! {
+    /// What kind of event it is.
+    EventType
+}
+never_empty!(EventType);
 
-    /// The type as the text it was made of.
-    #[must_use]
-    pub fn into_string(self) -> String {
-        self.0
-    }
+attribute! {
+    /// The `id` that the producer chose: together with the source it names the event.
+    EventId
+}
+never_empty!(EventId);
+
+attribute! {
+    /// The path an event belongs to; compared by bytes. Empty when the event came without one.
+    Subject
 }
 
 impl Subject {
@@ -106,24 +103,6 @@ impl Subject {
     pub fn named(text: String) -> Result<Self, InvalidAttribute> {
         check_not_empty(&text)?;
         Self::new(text)
-    }
-
-    /// Takes what the store holds, which may be older than our rules.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The subject as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The subject as the text it was made of.
-    #[must_use]
-    pub fn into_string(self) -> String {
-        self.0
     }
 }
 
@@ -171,6 +150,7 @@ mod tests {
     fn only_a_subject_may_be_empty() {
         assert_eq!(EventSource::new(String::new()), Err(InvalidAttribute::Empty));
         assert_eq!(EventType::new(String::new()), Err(InvalidAttribute::Empty));
+        assert_eq!(EventId::new(String::new()), Err(InvalidAttribute::Empty));
         assert_eq!(Subject::named(String::new()), Err(InvalidAttribute::Empty));
         assert!(Subject::new(String::new()).is_ok());
     }

@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 
-use crate::domain::attribute::{EventSource, EventType, Subject};
+use crate::domain::append::EventKey;
+use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
 /// An event that a producer hands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
+    /// The producer's name for it, unique together with the source; an event without one is never a duplicate.
+    pub id: Option<EventId>,
     /// The context in which the event happened.
     pub event_source: EventSource,
     /// What kind of event it is.
@@ -26,6 +29,8 @@ pub struct NewEvent {
 pub struct StoredEvent {
     /// Its place in the log.
     pub position: Position,
+    /// The producer's name for it, unique together with the source, if it came with one.
+    pub id: Option<EventId>,
     /// The context in which the event happened.
     pub event_source: EventSource,
     /// What kind of event it is.
@@ -42,14 +47,65 @@ pub struct StoredEvent {
 }
 
 impl NewEvent {
+    /// What names the event among all others, if its producer named it.
+    #[must_use]
+    pub fn key(&self) -> Option<EventKey<'_>> {
+        self.id.as_ref().map(|id| (&self.event_source, id))
+    }
+
     /// Bytes that count against the limit of an event: the payload.
     #[must_use]
     pub fn data_bytes(&self) -> usize {
         self.data.len()
     }
+
+    /// Bytes that the event takes in a queue or a batch: payload and attributes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.data.len()
+            + self.event_source.as_str().len()
+            + self.event_type.as_str().len()
+            + self.subject.as_str().len()
+            + self.id.as_ref().map_or(0, |id| id.as_str().len())
+    }
+
+    /// The event as a commit at `recorded` stores it at `position`.
+    #[must_use]
+    pub fn stored(self, position: Position, recorded: Timestamp) -> StoredEvent {
+        StoredEvent {
+            position,
+            id: self.id,
+            event_source: self.event_source,
+            event_type: self.event_type,
+            subject: self.subject,
+            time: self.time.unwrap_or(recorded),
+            recorded_time: Some(recorded),
+            data: self.data,
+        }
+    }
 }
 
 impl StoredEvent {
+    /// What names the event among all others, if its producer named it.
+    #[must_use]
+    pub fn key(&self) -> Option<EventKey<'_>> {
+        self.id.as_ref().map(|id| (&self.event_source, id))
+    }
+
+    /// Whether `event`, sent now, is this event sent again. A time that the producer leaves out is the recorded one.
+    #[must_use]
+    pub fn has_content_of(&self, event: &NewEvent) -> bool {
+        let has_time = match event.time {
+            Some(time) => self.time == time,
+            None => self.recorded_time.is_none_or(|recorded| recorded == self.time),
+        };
+        has_time
+            && self.event_source == event.event_source
+            && self.event_type == event.event_type
+            && self.subject == event.subject
+            && self.data == event.data
+    }
+
     /// Bytes that the event takes on its way to a reader, near enough to bound a page.
     #[must_use]
     pub fn size_bytes(&self) -> usize {

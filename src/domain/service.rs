@@ -1,6 +1,7 @@
 //! The use cases: append, read, subscribe, delete. They hold ports and know no adapter.
 
 mod append;
+mod append_queue;
 mod read;
 
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use crate::domain::subscription::{SubscribeError, Subscription, SubscriptionRequ
 use crate::ports::event_repository::{EventRepository, ReadError};
 use crate::ports::notifier::Notifier;
 
-pub use append::AppendEventsError;
+use append_queue::AppendQueue;
+
+pub use append::{AppendEventsError, GroupReport};
+pub use append_queue::QueueDepth;
 pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest};
 
 /// How often an idle process looks for what other processes appended when no hint comes.
@@ -30,6 +34,14 @@ const POLL_BUSY: Duration = Duration::from_millis(10);
 pub struct ServiceLimits {
     /// Bytes of data in one event.
     pub event_bytes_max: usize,
+    /// Events in one request.
+    pub batch_events_max: usize,
+    /// Bytes of the events in one request.
+    pub batch_bytes_max: usize,
+    /// Events that wait for their commit; at least those of a request.
+    pub queue_events_max: usize,
+    /// Bytes of events that wait for their commit; at least those of a request.
+    pub queue_bytes_max: usize,
     /// Open subscriptions in this process.
     pub subscriptions_max: usize,
     /// Events in the first page of a subscription; pages double while they come back full.
@@ -48,12 +60,15 @@ pub struct EventService {
     head: watch::Sender<Option<Position>>,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
+    /// Appends on their way to the store, which go on even when their caller is gone.
+    queue: Arc<AppendQueue>,
     /// Writes that go on even when their caller is gone.
     writes: TaskTracker,
 }
 
 impl EventService {
-    /// The use cases over `repository`, waking readers through `notifier`; `shutdown` ends every subscription.
+    /// The use cases over `repository`, waking readers through `notifier`; `shutdown` ends every subscription. Appends
+    /// wait for whoever runs [`EventService::write_queued`].
     #[must_use]
     pub fn new(
         repository: Arc<dyn EventRepository>,
@@ -69,6 +84,7 @@ impl EventService {
             head: watch::Sender::new(None),
             slots,
             shutdown,
+            queue: Arc::new(AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max)),
             writes: TaskTracker::new(),
         }
     }
@@ -137,8 +153,9 @@ impl EventService {
         }
     }
 
-    /// Waits for every write that was accepted, also those whose caller is gone. Call it when no more can come.
+    /// Waits for every write that was accepted, also those whose caller is gone, and refuses new ones.
     pub async fn finish_writes(&self) {
+        self.queue.close();
         self.writes.close();
         self.writes.wait().await;
     }

@@ -1,19 +1,25 @@
 //! The durable log of events.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+use crate::domain::append::{AppendOutcome, AppendRequest};
 use crate::domain::attribute::Subject;
-use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::position::Position;
 
 /// What went wrong below the port, for the log; never shown to clients.
 pub type Fault = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Why an append did not answer with positions.
+/// Why a group of appends has no outcomes.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Nothing is stored; the same append may be repeated.
+    /// Nothing is stored: the store does not take the content of at least one of the requests, and never will.
+    #[error("the event store does not take an event")]
+    Rejected(#[source] Fault),
+    /// Nothing is stored; the same appends may be repeated.
     #[error("the event store is unavailable")]
     Unavailable(#[source] Fault),
     /// The events are stored, or they are not: the commit has no certain answer.
@@ -71,15 +77,20 @@ pub struct Page {
 /// `Unavailable` when the store does not.
 #[async_trait]
 pub trait EventRepository: Send + Sync {
-    /// Appends `events` in one transaction, next to each other.
+    /// Carries out `requests` in one transaction, as if each came alone and in this order: a refused one leaves no
+    /// trace, and none concerns the others. The group should be small enough for one transaction; a lone request is
+    /// taken whatever its size.
     ///
-    /// Returns their positions in the order given, strictly ascending. On `Ok` they are durable and visible to every
-    /// later read, and no lower position will appear after them. Positions are never given twice, not even after a
-    /// deletion. An empty batch is answered with no positions.
+    /// Returns one outcome per request, in their order. The new events of a request lie next to each other, positions
+    /// rising in the order given. On `Ok` all of them are durable and visible to every later read, and no lower
+    /// position will appear after them. Positions are never given twice, not even after a deletion; those of a group
+    /// that was not stored are. An event whose source and id are stored is not stored again.
     ///
     /// # Errors
-    /// [`AppendError::Unavailable`]: nothing stored, may be repeated. [`AppendError::OutcomeUnknown`]: perhaps stored.
-    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError>;
+    /// For the group as a whole. [`AppendError::Rejected`]: nothing stored, the others may pass without the request
+    /// that is at fault. [`AppendError::Unavailable`]: nothing stored, may be repeated.
+    /// [`AppendError::OutcomeUnknown`]: perhaps stored.
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError>;
 
     /// The event at `position`, if it is there.
     ///

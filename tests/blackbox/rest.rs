@@ -84,14 +84,14 @@ async fn each_wrong_field_is_named_and_stores_nothing() {
         let (status, detail) = problem(client.post(server.at("/events")).json(&body).send().await.unwrap()).await;
         assert!(status == 400 && detail.contains(field), "{field}: {detail}");
     }
-    for body in ["", "{", "[]", "null", "\"text\"", "{\"source\":\"\u{fffd}"] {
+    for body in ["", "{", "[1]", "null", "\"text\"", "{\"source\":\"\u{fffd}"] {
         let (status, _) = problem(client.post(server.at("/events")).body(body).send().await.unwrap()).await;
         assert_eq!(status, 400, "{body}");
     }
     let too_large = client.post(server.at("/events")).json(&event_body("s", &[0; 11])).send().await.unwrap();
     let (status, detail) = problem(too_large).await;
     assert!(status == 413 && detail.contains("10"), "{detail}");
-    let huge = client.post(server.at("/events")).body(vec![b' '; 1 << 20]).send().await.unwrap();
+    let huge = client.post(server.at("/events")).body(vec![b' '; 8 << 20]).send().await.unwrap();
     assert_eq!(problem(huge).await.0, 413);
     // Nothing of it is stored, and the limit itself is allowed.
     assert_eq!(server.append("s", &[0; 10]).await, 1);

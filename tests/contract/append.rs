@@ -7,7 +7,7 @@ use events_db::domain::position::Position;
 use events_db::domain::timestamp::Timestamp;
 use events_db::ports::event_repository::EventRepository;
 
-use crate::reading::{event, events, positions, query, read_all, whole_log};
+use crate::reading::{append, event, events, positions, query, read_all, whole_log};
 use crate::store::Store;
 
 pub(crate) async fn batch_is_contiguous_and_in_order(store: &Store) {
@@ -17,7 +17,7 @@ pub(crate) async fn batch_is_contiguous_and_in_order(store: &Store) {
     // Sizes around those in which rows are inserted.
     for size in [1, 2, 7, 8, 9, 63, 64, 65, 73, 150] {
         let batch = names[..size].iter().map(|name| event(name)).collect();
-        given.extend(repository.append(batch).await.unwrap().into_iter().map(Position::get).zip(&names[..size]));
+        given.extend(append(&*repository, batch).await.into_iter().map(Position::get).zip(&names[..size]));
     }
     assert_eq!(given.iter().map(|(position, _)| *position).collect::<Vec<_>>(), (1..=442).collect::<Vec<_>>());
     let stored = whole_log(&*repository).await;
@@ -27,9 +27,9 @@ pub(crate) async fn batch_is_contiguous_and_in_order(store: &Store) {
 
 pub(crate) async fn empty_batch_takes_no_position(store: &Store) {
     let repository = store.open().await;
-    assert_eq!(repository.append(Vec::new()).await.unwrap(), []);
+    assert_eq!(append(&*repository, Vec::new()).await, []);
     assert_eq!(repository.head().await.unwrap(), None);
-    assert_eq!(repository.append(events(&["a"])).await.unwrap(), [Position::FIRST]);
+    assert_eq!(append(&*repository, events(&["a"])).await, [Position::FIRST]);
 }
 
 pub(crate) async fn racing_writers_are_read_once_in_order(store: &Store) {
@@ -45,7 +45,7 @@ pub(crate) async fn racing_writers_are_read_once_in_order(store: &Store) {
                 let mut given = Vec::new();
                 for number in writer * APPENDS..(writer + 1) * APPENDS {
                     let batch = vec![event(&format!("writer-{writer}")); number % 3 + 1];
-                    let batch = repository.append(batch).await.unwrap();
+                    let batch = append(&*repository, batch).await;
                     assert!(batch.windows(2).all(|pair| pair[0].get() + 1 == pair[1].get()), "{batch:?}");
                     assert!(given.last() < batch.first(), "{batch:?} after {:?}", given.last());
                     assert!(repository.head().await.unwrap().as_ref() >= batch.last());
@@ -83,7 +83,7 @@ pub(crate) async fn recorded_time_never_falls(store: &Store) {
     let processes = [store.open().await, store.open().await];
     let before = Timestamp::now();
     for number in 0..20 {
-        processes[number % 2].append(events(&["a", "b"])).await.unwrap();
+        append(&*processes[number % 2], events(&["a", "b"])).await;
     }
     let after = Timestamp::now();
     let recorded: Vec<Timestamp> =
@@ -111,7 +111,7 @@ pub(crate) async fn events_are_kept_as_given(store: &Store) {
         event
     })
     .collect();
-    repository.append(given.clone()).await.unwrap();
+    append(&*repository, given.clone()).await;
     let stored = whole_log(&*repository).await;
     assert_eq!(stored.len(), given.len());
     for (stored, given) in stored.into_iter().zip(given) {
@@ -126,7 +126,7 @@ pub(crate) async fn events_are_kept_as_given(store: &Store) {
 
 pub(crate) async fn missing_time_is_the_recorded_one(store: &Store) {
     let repository = store.open().await;
-    let position = repository.append(events(&["a"])).await.unwrap()[0];
+    let position = append(&*repository, events(&["a"])).await[0];
     let stored = repository.get(position).await.unwrap().unwrap();
     assert_eq!(Some(stored.time), stored.recorded_time);
 }

@@ -6,7 +6,7 @@ use events_db::domain::event::StoredEvent;
 use events_db::domain::filter::Filter;
 use events_db::ports::event_repository::{EventRepository, ReadQuery};
 
-use crate::reading::{event, event_type, exact, positions, prefixes, query, read_all, subject, whole_log};
+use crate::reading::{append, event, event_type, exact, positions, prefixes, query, read_all, subject, whole_log};
 use crate::store::Store;
 
 /// Subjects that a database is tempted to take for one another.
@@ -89,9 +89,9 @@ async fn fill(repository: &dyn EventRepository) -> Vec<StoredEvent> {
             event.event_type = event_type(["tested", "Tested", "tested "][number / 64 % 3]);
             event
         });
-        repository.append(batch.collect()).await.unwrap();
+        append(repository, batch.collect()).await;
     }
-    repository.append(subjects.iter().map(|subject| event(subject)).collect()).await.unwrap();
+    append(repository, subjects.iter().map(|subject| event(subject)).collect()).await;
     whole_log(repository).await
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn thin_prefix_in_a_thick_log_is_read_completely(store: &Store)
             5 | 8_191 | 8_192 | 8_193 | 12_345 | 16_384 | 19_999 => event(&format!("thin-{number}")),
             _ => event(&format!("thick-{}", number % 10)),
         });
-        repository.append(batch.collect()).await.unwrap();
+        append(&*repository, batch.collect()).await;
     }
     let thin = vec![6, 8_192, 8_193, 8_194, 12_346, 16_385, 20_000];
     for limit in [1, 3, 1_000] {

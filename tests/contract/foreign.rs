@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events_db::domain::position::Position;
 use sea_orm::{ConnectionTrait, DatabaseConnection, SqlErr, TransactionTrait};
 
-use crate::reading::{event, events, position, positions, whole_log};
+use crate::reading::{append, event, events, position, positions, whole_log};
 use crate::store::Store;
 
 const FOREIGN_INSERT: &str = "INSERT INTO events (source, type, subject, data) VALUES ('go', 'tested', 'foreign', 'x')";
@@ -18,7 +18,7 @@ pub(crate) async fn rolled_back_transactions_leave_no_gap(store: &Store) {
         // The head is moved, and whoever holds it is given time to be in our way.
         transaction.execute_unprepared("UPDATE event_head SET position = position + 10").await.unwrap();
         let ours = Arc::clone(&repository);
-        let append = tokio::spawn(async move { ours.append(events(&["a", "b"])).await.unwrap() });
+        let append = tokio::spawn(async move { append(&*ours, events(&["a", "b"])).await });
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         transaction.rollback().await.unwrap();
         assert_eq!(append.await.unwrap(), [position(2 * number - 1), position(2 * number)]);
@@ -44,7 +44,7 @@ pub(crate) async fn writer_between_our_appends_takes_no_position_twice(store: &S
     for _ in 0..20 {
         given.push(insert(&foreign).await);
         assert_eq!(repository.head().await.unwrap().map(Position::get), given.last().copied());
-        given.extend(repository.append(events(&["a", "b"])).await.unwrap().into_iter().map(Position::get));
+        given.extend(append(&*repository, events(&["a", "b"])).await.into_iter().map(Position::get));
     }
     assert!(given.is_sorted_by(|before, after| before < after), "{given:?}");
     assert_eq!(positions(&whole_log(&*repository).await), given);
@@ -66,7 +66,7 @@ pub(crate) async fn writer_beside_our_appends_takes_no_position_twice(store: &St
             tokio::spawn(async move {
                 let mut given = Vec::new();
                 for _ in 0..50 {
-                    let positions = repository.append(vec![event("ours"); 3]).await.unwrap();
+                    let positions = append(&*repository, vec![event("ours"); 3]).await;
                     assert!(positions.windows(2).all(|pair| pair[0].get() + 1 == pair[1].get()), "{positions:?}");
                     given.extend(positions.into_iter().map(Position::get));
                 }

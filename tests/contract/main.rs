@@ -9,6 +9,7 @@ mod cost;
 mod delete;
 mod filter;
 mod foreign;
+mod groups;
 mod opening;
 mod read;
 mod reading;
@@ -52,6 +53,17 @@ contract!(
         filter::filters_agree_with_the_model,
         filter::subjects_page_in_byte_order,
         filter::thin_prefix_in_a_thick_log_is_read_completely,
+        groups::requests_of_a_group_follow_each_other,
+        groups::same_event_is_stored_once,
+        groups::same_id_with_other_content_is_a_conflict,
+        groups::batch_with_a_bad_event_in_the_middle_stores_nothing_of_it,
+        groups::preconditions_hold_or_refuse,
+        groups::carried_out_request_is_not_refused_when_repeated,
+        groups::precondition_follows_deletion,
+        groups::deleted_event_may_come_again,
+        groups::racing_preconditions_have_one_winner,
+        groups::racing_duplicates_get_one_position,
+        groups::large_group_is_taken_whole,
         opening::database_opened_by_many_at_once_serves_all,
         opening::data_outlives_reopening,
         read::after_and_through_bound_the_page,
@@ -65,7 +77,10 @@ contract!(
 mod databases {
     contract!(
         [sqlite: Sqlite, mariadb: MariaDb, mysql: MySql, postgres: Postgres],
-        [foreign::rolled_back_transactions_leave_no_gap]
+        [
+            foreign::rolled_back_transactions_leave_no_gap,
+            groups::request_that_the_database_rejects_can_be_told_apart,
+        ]
     );
 }
 

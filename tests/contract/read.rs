@@ -1,11 +1,11 @@
 //! The edges of a page.
 
-use crate::reading::{events, exact, position, positions, prefixes, query};
+use crate::reading::{append, events, exact, position, positions, prefixes, query};
 use crate::store::Store;
 
 pub(crate) async fn after_and_through_bound_the_page(store: &Store) {
     let repository = store.open().await;
-    repository.append(events(&["a", "b", "a", "b", "a"])).await.unwrap();
+    append(&*repository, events(&["a", "b", "a", "b", "a"])).await;
     for (filter, after, through, found) in [
         (None, None, 5, vec![1, 2, 3, 4, 5]),
         (None, None, 1, vec![1]),
@@ -30,7 +30,7 @@ pub(crate) async fn after_and_through_bound_the_page(store: &Store) {
 
 pub(crate) async fn limit_ends_the_page_at_its_last_event(store: &Store) {
     let repository = store.open().await;
-    repository.append(events(&["a", "b", "a", "b", "a", "c"])).await.unwrap();
+    append(&*repository, events(&["a", "b", "a", "b", "a", "c"])).await;
     for (filter, limit, found) in [
         (query(None, 6).filter, 1, vec![1]),
         (query(None, 6).filter, 5, vec![1, 2, 3, 4, 5]),
@@ -51,7 +51,7 @@ pub(crate) async fn bytes_max_ends_the_page_before_it_overflows(store: &Store) {
     let repository = store.open().await;
     let mut batch = events(&["a", "b", "a", "b"]);
     batch[2].data = vec![7; 5_000].into();
-    repository.append(batch).await.unwrap();
+    append(&*repository, batch).await;
     let small = repository.get(position(1)).await.unwrap().unwrap().size_bytes();
     let large = repository.get(position(3)).await.unwrap().unwrap().size_bytes();
     for (after, filter, bytes_max, found, through) in [
@@ -83,7 +83,7 @@ pub(crate) async fn empty_log_has_no_head_and_no_events(store: &Store) {
 
 pub(crate) async fn get_finds_only_what_is_there(store: &Store) {
     let repository = store.open().await;
-    repository.append(events(&["a", "b"])).await.unwrap();
+    append(&*repository, events(&["a", "b"])).await;
     let found = repository.get(position(2)).await.unwrap().unwrap();
     assert_eq!((found.position, found.subject.as_str()), (position(2), "b"));
     assert_eq!(repository.get(position(3)).await.unwrap(), None);

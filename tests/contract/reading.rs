@@ -1,6 +1,9 @@
 //! What cases share: making events, and reading in pages with the promise of each page checked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use events_db::domain::append::AppendRequest;
 use events_db::domain::attribute::{EventSource, EventType, Subject};
 use events_db::domain::event::{NewEvent, StoredEvent};
 use events_db::domain::filter::{Filter, SubjectFilter};
@@ -10,6 +13,7 @@ use events_db::ports::event_repository::{EventRepository, ReadQuery};
 /// An event of `subject` with some data.
 pub(crate) fn event(subject: &str) -> NewEvent {
     NewEvent {
+        id: None,
         event_source: EventSource::new("contract".to_owned()).unwrap(),
         event_type: event_type("tested"),
         subject: self::subject(subject),
@@ -21,6 +25,15 @@ pub(crate) fn event(subject: &str) -> NewEvent {
 /// As many events as `subjects`.
 pub(crate) fn events(subjects: &[&str]) -> Vec<NewEvent> {
     subjects.iter().map(|subject| event(subject)).collect()
+}
+
+/// Appends `events` as one request, none of which may be a duplicate; returns where they are.
+pub(crate) async fn append(repository: &dyn EventRepository, events: Vec<NewEvent>) -> Vec<Position> {
+    let request = AppendRequest { events, preconditions: Vec::new() };
+    let outcomes = repository.append(Arc::new([request])).await.unwrap();
+    let [Ok(appended)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    assert!(appended.iter().all(|appended| !appended.is_duplicate), "{appended:?}");
+    appended.iter().map(|appended| appended.position).collect()
 }
 
 pub(crate) fn subject(text: &str) -> Subject {

@@ -64,7 +64,8 @@ impl Store {
         match &self.kind {
             Kind::Memory(repository) => Arc::<MemoryRepository>::clone(repository),
             Kind::File { url, .. } | Kind::Server { url, .. } => {
-                let config = StoreConfig { url: url.clone(), event_bytes_max: EVENT_BYTES_MAX };
+                let config =
+                    StoreConfig { url: url.clone(), event_bytes_max: EVENT_BYTES_MAX, allows_lazy_durability: false };
                 Arc::new(SeaOrmRepository::connect(&config).await.unwrap())
             }
         }
@@ -75,6 +76,20 @@ impl Store {
         match &self.kind {
             Kind::Memory(_) => panic!("memory takes no foreign connection"),
             Kind::File { url, .. } | Kind::Server { url, .. } => connect(url).await,
+        }
+    }
+
+    /// SQL by which the database refuses events of this type.
+    pub(crate) fn rule_against(&self, event_type: &str) -> String {
+        match &self.kind {
+            Kind::Memory(_) => panic!("memory takes no rules"),
+            Kind::File { .. } => format!(
+                "CREATE TRIGGER rule BEFORE INSERT ON events WHEN NEW.type = '{event_type}' \
+                 BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            ),
+            Kind::Server { .. } => {
+                format!("ALTER TABLE events ADD CONSTRAINT rule CHECK (type <> '{event_type}')")
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use events_db::domain::timestamp::Timestamp;
 use events_db::ports::event_repository::ReadQuery;
 use sea_orm::ConnectionTrait;
 
-use crate::reading::{events, exact, position, positions, query, read_all, whole_log};
+use crate::reading::{append, events, exact, position, positions, query, read_all, whole_log};
 use crate::store::Store;
 
 const ROWS: i64 = 1_000;
@@ -76,7 +76,7 @@ async fn take_over(store: &Store, schema: &str) {
     }
     // The ids that were given out and deleted are not given out again, by neither side.
     assert_eq!(repository.head().await.unwrap(), Some(position(ROWS)));
-    assert_eq!(second.append(events(&["a", "b"])).await.unwrap(), [position(ROWS + 1), position(ROWS + 2)]);
+    assert_eq!(append(&*second, events(&["a", "b"])).await, [position(ROWS + 1), position(ROWS + 2)]);
     let insert = "INSERT INTO events (source, type, subject, data) VALUES ('go', 'tested', 'foreign', 'x')";
     let theirs = foreign.execute_unprepared(insert).await.unwrap().last_insert_id();
     assert!(i64::try_from(theirs).unwrap() > ROWS + 2, "{theirs}");
@@ -86,6 +86,6 @@ async fn take_over(store: &Store, schema: &str) {
     let again = whole_log(&*reopened).await;
     assert_eq!(again[..log.len()], log);
     assert_eq!(again.len(), log.len() + 3);
-    let next = reopened.append(events(&["c"])).await.unwrap();
+    let next = append(&*reopened, events(&["c"])).await;
     assert_eq!(i128::from(next[0].get()), i128::from(theirs) + 1);
 }

@@ -13,6 +13,7 @@ pub(super) const EVENT_OVERHEAD_BYTES_MAX: usize = 96;
 
 pub(super) fn new_event(request: proto::CreateEventRequest) -> Result<NewEvent, ApiError> {
     Ok(NewEvent {
+        id: None,
         event_source: EventSource::new(request.source).map_err(in_field("source"))?,
         event_type: EventType::new(request.r#type).map_err(in_field("type"))?,
         subject: Subject::named(request.subject).map_err(in_field("subject"))?,
@@ -147,6 +148,7 @@ mod tests {
     fn overhead_covers_the_largest_event() {
         let stored = StoredEvent {
             position: Position::new(i64::MAX).unwrap(),
+            id: None,
             event_source: EventSource::from_stored("s".repeat(255)),
             event_type: EventType::from_stored("t".repeat(255)),
             subject: Subject::from_stored("u".repeat(255)),

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::status::from_api_error;
 use super::{convert, proto};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::domain::append::AppendRequest;
 use crate::domain::position::Position;
 use crate::domain::service::{EventService, HISTORY_LIMIT_MAX, History, HistoryRequest};
 use crate::domain::subscription::{
@@ -37,8 +38,9 @@ impl EventsDb {
     }
 
     async fn create(&self, request: proto::CreateEventRequest) -> Result<proto::CreateEventReply, ApiError> {
-        let positions = self.service.append(vec![convert::new_event(request)?]).await?;
-        let id = positions.first().expect("an append answers with one position per event").get();
+        let request = AppendRequest { events: vec![convert::new_event(request)?], preconditions: Vec::new() };
+        let appended = self.service.append(request).await?;
+        let id = appended.first().expect("an append answers with one position per event").position.get();
         Ok(proto::CreateEventReply { id })
     }
 
@@ -153,6 +155,7 @@ mod tests {
     fn stored(id: i64) -> StoredEvent {
         StoredEvent {
             position: Position::new(id).unwrap(),
+            id: None,
             event_source: EventSource::from_stored("source".to_owned()),
             event_type: EventType::from_stored("type".to_owned()),
             subject: Subject::from_stored("subject".to_owned()),

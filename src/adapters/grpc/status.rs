@@ -13,6 +13,8 @@ pub(super) fn from_api_error(error: ApiError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::adapters::api_error::ApiErrorKind;
     use crate::domain::service::AppendEventsError;
@@ -29,7 +31,7 @@ mod tests {
             (AppendEventsError::TooLarge { bytes: 2, bytes_max: 1 }.into(), Code::ResourceExhausted),
             (SubscribeError::TooMany { subscriptions_max: 1 }.into(), Code::ResourceExhausted),
             (SubscriptionEnded::ShuttingDown.into(), Code::Unavailable),
-            (AppendEventsError::Store(AppendError::OutcomeUnknown("x".into())).into(), Code::Unavailable),
+            (AppendEventsError::Store(Arc::new(AppendError::OutcomeUnknown("x".into()))).into(), Code::Unavailable),
             (ReadError::Unavailable("x".into()).into(), Code::Unavailable),
             (ReadError::Corrupt("x".into()).into(), Code::Internal),
         ] {

@@ -1,11 +1,12 @@
 //! The log in memory: the port's promise in its plainest form, which the databases are compared with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::domain::append::{AppendOutcome, AppendRequest, LogView, plan};
 use crate::domain::attribute::Subject;
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::Filter;
@@ -36,30 +37,34 @@ impl MemoryRepository {
 }
 
 impl Log {
-    fn append(&mut self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
+    fn append(&mut self, requests: &[AppendRequest]) -> Result<Vec<AppendOutcome>, AppendError> {
+        let count: usize = requests.iter().map(|request| request.events.len()).sum();
         let first = self.head.map_or(Some(Position::FIRST.get()), |head| head.get().checked_add(1));
-        let positions: Option<Vec<Position>> = (0..events.len())
-            .map(|index| Position::new(first?.checked_add(i64::try_from(index).ok()?)?).ok())
-            .collect();
-        let positions = positions.ok_or_else(|| AppendError::Unavailable("the log is full".into()))?;
+        let first = first.filter(|first| i64::try_from(count).is_ok_and(|count| first.checked_add(count).is_some()));
+        let first = first.and_then(|first| Position::new(first).ok());
+        let first = first.ok_or_else(|| AppendError::Unavailable("the log is full".into()))?;
+        let plan = plan(requests, first, &self.view(requests));
         let recorded = self.recorded.map_or_else(Timestamp::now, |last| last.max(Timestamp::now()));
-        for (event, position) in events.into_iter().zip(&positions) {
-            let stored = StoredEvent {
-                position: *position,
-                event_source: event.event_source,
-                event_type: event.event_type,
-                subject: event.subject,
-                time: event.time.unwrap_or(recorded),
-                recorded_time: Some(recorded),
-                data: event.data,
-            };
-            self.events.insert(*position, stored);
-        }
-        if let Some(last) = positions.last() {
-            self.head = Some(*last);
+        for (position, event) in (first.get()..).zip(&plan.new_events) {
+            let position = Position::new(position).expect("positions above the first are positions");
+            self.events.insert(position, (*event).clone().stored(position, recorded));
+            self.head = Some(position);
             self.recorded = Some(recorded);
         }
-        Ok(positions)
+        Ok(plan.outcomes)
+    }
+
+    fn view(&self, requests: &[AppendRequest]) -> LogView {
+        let keys: HashSet<_> = requests.iter().flat_map(|request| &request.events).filter_map(NewEvent::key).collect();
+        let is_wanted = |event: &&StoredEvent| event.key().is_some_and(|key| keys.contains(&key));
+        let last_of = |subject: &Subject| {
+            self.events.values().rev().find(|event| event.subject == *subject).map(|event| event.position)
+        };
+        let preconditions = requests.iter().flat_map(|request| &request.preconditions);
+        LogView {
+            stored: self.events.values().filter(is_wanted).cloned().collect(),
+            last_positions: preconditions.map(|it| (it.subject.clone(), last_of(&it.subject))).collect(),
+        }
     }
 
     fn read(&self, query: &ReadQuery) -> Page {
@@ -87,8 +92,8 @@ impl Log {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for MemoryRepository {
-    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
-        self.log().append(events)
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+        self.log().append(&requests)
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

@@ -3,6 +3,7 @@
 mod append;
 mod connect;
 mod delete;
+mod durability;
 mod fault;
 mod migration;
 mod query;
@@ -10,17 +11,18 @@ mod read;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::append::{AppendOutcome, AppendRequest};
 use crate::domain::attribute::Subject;
-use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::position::Position;
 use crate::ports::event_repository::{AppendError, DeleteError, EventRepository, Fault, Page, ReadError, ReadQuery};
 
+pub use append::RetryCounts;
 use connect::Store;
 pub use connect::{ConnectError, StoreConfig};
 
@@ -33,6 +35,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// out of step.
 pub struct SeaOrmRepository {
     store: Arc<Store>,
+    retries: Arc<RetryCounts>,
 }
 
 impl SeaOrmRepository {
@@ -41,7 +44,15 @@ impl SeaOrmRepository {
     /// # Errors
     /// [`ConnectError::Unavailable`] when trying again makes sense, [`ConnectError::Unusable`] when it does not.
     pub async fn connect(config: &StoreConfig) -> Result<Self, ConnectError> {
-        Ok(Self { store: Arc::new(Store::open(config).await?) })
+        let retries = Arc::new(RetryCounts::default());
+        let store = Arc::new(Store::open(config, Arc::clone(&retries)).await?);
+        Ok(Self { store, retries })
+    }
+
+    /// How often appends were repeated since the start.
+    #[must_use]
+    pub fn retries(&self) -> Arc<RetryCounts> {
+        Arc::clone(&self.retries)
     }
 
     /// Runs `work` in a task, no longer than [`CALL_TIMEOUT`].
@@ -73,28 +84,14 @@ impl From<NoAnswer> for ReadError {
     }
 }
 
-impl From<NoAnswer> for AppendError {
-    fn from(NoAnswer(fault): NoAnswer) -> Self {
-        Self::Unavailable(fault)
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for SeaOrmRepository {
-    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let committing = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&committing);
-        let answer = self.detached(|store| async move { append::append(&store, &events, &committing).await }).await;
-        match answer {
-            Err(AppendError::Unavailable(fault)) if seen.load(Ordering::SeqCst) => {
-                Err(AppendError::OutcomeUnknown(fault))
-            }
-            other => other,
-        }
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+        // Bounded by itself, because only the writer knows what a late answer may have been.
+        let store = Arc::clone(&self.store);
+        let appending = tokio::spawn(async move { store.writer.lock().await.append(&requests).await });
+        appending.await.unwrap_or_else(|panic| Err(AppendError::OutcomeUnknown(panic.into())))
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

@@ -9,8 +9,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::adapters::rest::new_event::NewEvents;
 use crate::adapters::rest::parameters::{Query, last_seen};
-use crate::adapters::rest::{RestState, event_json, json, new_event, request_body, sse};
+use crate::adapters::rest::preconditions::preconditions;
+use crate::adapters::rest::{RestState, append_json, event_json, json, new_event, request_body, sse};
+use crate::domain::append::AppendRequest;
 use crate::domain::service::HistoryRequest;
 use crate::domain::subscription::SubscriptionRequest;
 
@@ -31,11 +34,15 @@ pub(super) async fn append(
     body: Body,
 ) -> Result<Response, ApiError> {
     request_body::check_content_type(&headers)?;
-    let bytes_max = request_body::body_bytes_max(state.service.limits().event_bytes_max);
-    let event = new_event::parse(&request_body::read(&headers, body, bytes_max).await?)?;
-    let positions = state.service.append(vec![event]).await?;
-    let position = positions.first().expect("the store answers with a position per event");
-    Ok(json(format!("{{\"id\":{position}}}")))
+    let bytes_max = request_body::body_bytes_max(state.service.limits());
+    let body = new_event::parse(&request_body::read(&headers, body, bytes_max).await?)?;
+    let (events, is_batch) = match body {
+        NewEvents::One(event) => (vec![event], false),
+        NewEvents::Batch(events) => (events, true),
+    };
+    let preconditions = preconditions(&headers, &events)?;
+    let appended = state.service.append(AppendRequest { events, preconditions }).await?;
+    Ok(json(if is_batch { append_json::batch(&appended) } else { append_json::one(&appended) }))
 }
 
 /// `GET /events/get`.

@@ -1,4 +1,4 @@
-//! Reads the body of `POST /events` into a new event.
+//! Reads the body of `POST /events` into new events.
 //!
 //! The fields are taken apart by hand, so that a refusal names the field and never repeats the client's data.
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::adapters::api_error::ApiError;
-use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
+use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::event::NewEvent;
 use crate::domain::timestamp::Timestamp;
 
@@ -25,20 +25,41 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The fields that count; others are ignored.
-const FIELDS: [&str; 5] = ["source", "type", "subject", "data", "time"];
+const FIELDS: [&str; 6] = ["source", "type", "subject", "data", "time", "id"];
 
-/// Reads `body`.
+/// What a body holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NewEvents {
+    One(NewEvent),
+    /// To be stored together or not at all.
+    Batch(Vec<NewEvent>),
+}
+
+/// Reads `body`: an object is an event, an array of objects a batch.
 ///
 /// # Errors
-/// `InvalidArgument` naming the field.
-pub(super) fn parse(body: &[u8]) -> Result<NewEvent, ApiError> {
+/// `InvalidArgument` naming the field, in a batch with the index of its event.
+pub(super) fn parse(body: &[u8]) -> Result<NewEvents, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| describe(&error))?;
+    if text.trim_ascii_start().starts_with('[') {
+        let batch: Vec<Fields<'_>> =
+            serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON array of objects"))?;
+        let events = batch.into_iter().enumerate().map(|(index, fields)| {
+            event(fields).map_err(|error| ApiError::new(error.kind, format!("[{index}].{}", error.detail)))
+        });
+        return events.collect::<Result<_, _>>().map(NewEvents::Batch);
+    }
+    let fields = serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON object"))?;
+    event(fields).map(NewEvents::One)
+}
+
+fn event(fields: Fields<'_>) -> Result<NewEvent, ApiError> {
     if let Some(name) = fields.repeated {
         return Err(ApiError::invalid(name, "must not be given more than once"));
     }
-    let [event_source, event_type, subject, data, time] = fields.values;
+    let [event_source, event_type, subject, data, time, id] = fields.values;
     Ok(NewEvent {
+        id: read_id(id)?,
         event_source: attribute("source", event_source, EventSource::new)?,
         event_type: attribute("type", event_type, EventType::new)?,
         subject: attribute("subject", subject, Subject::named)?,
@@ -48,9 +69,9 @@ pub(super) fn parse(body: &[u8]) -> Result<NewEvent, ApiError> {
 }
 
 /// What serde says about syntax repeats nothing of the input; what it says about types might.
-fn describe(error: &serde_json::Error) -> ApiError {
+fn describe(error: &serde_json::Error, shape: &str) -> ApiError {
     if error.is_data() {
-        ApiError::invalid("the body", "must be a JSON object")
+        ApiError::invalid("the body", shape)
     } else {
         ApiError::invalid("the body", format!("must be JSON: {error}"))
     }
@@ -72,9 +93,20 @@ fn required<'a>(name: &str, value: Option<Value<'a>>) -> Result<Cow<'a, str>, Ap
 fn optional<'a>(name: &str, value: Option<Value<'a>>) -> Result<Option<Cow<'a, str>>, ApiError> {
     match value {
         Some(Value::Text(text)) => Ok(Some(text)),
-        Some(Value::Other) => Err(ApiError::invalid(name, "must be a string")),
+        Some(Value::Number | Value::Other) => Err(ApiError::invalid(name, "must be a string")),
         Some(Value::Null) | None => Ok(None),
     }
+}
+
+/// The producer's id is a text. Clients of the Go service that send back an event they read have a number there, its
+/// position, which says nothing here.
+fn read_id(value: Option<Value<'_>>) -> Result<Option<EventId>, ApiError> {
+    let text = match value {
+        Some(Value::Number) => None,
+        other => optional("id", other)?,
+    };
+    let id = text.map(|text| EventId::new(text.into_owned())).transpose();
+    id.map_err(|problem| ApiError::attribute("id", problem))
 }
 
 fn read_time(text: &str) -> Result<Timestamp, ApiError> {
@@ -100,6 +132,7 @@ struct Fields<'a> {
 enum Value<'a> {
     Null,
     Text(Cow<'a, str>),
+    Number,
     Other,
 }
 
@@ -165,15 +198,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Number)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Number)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Number)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
@@ -193,6 +226,13 @@ mod tests {
 
     use super::*;
 
+    fn one(events: NewEvents) -> NewEvent {
+        match events {
+            NewEvents::One(event) => event,
+            NewEvents::Batch(events) => panic!("a batch: {events:?}"),
+        }
+    }
+
     fn detail(body: &str) -> String {
         parse(body.as_bytes()).unwrap_err().detail
     }
@@ -200,7 +240,7 @@ mod tests {
     #[test]
     fn event_is_read_with_what_counts() {
         let body = r#"{"x":[{"y":1e999}],"source":"sh\u006fp","type":"t","subject":"s","data":"AP8=","time":null}"#;
-        let event = parse(body.as_bytes()).unwrap();
+        let event = one(parse(body.as_bytes()).unwrap());
         assert_eq!(event.event_source.as_str(), "shop");
         assert_eq!(event.event_type.as_str(), "t");
         assert_eq!(event.subject.as_str(), "s");
@@ -211,7 +251,7 @@ mod tests {
     #[test]
     fn refusal_names_the_field() {
         let whole = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": "", "time": null});
-        for name in FIELDS {
+        for name in ["source", "type", "subject", "data", "time"] {
             for (value, problem) in [
                 (Some(serde_json::json!(1)), "must be a string"),
                 (Some(serde_json::json!(-1)), "must be a string"),
@@ -245,6 +285,37 @@ mod tests {
     }
 
     #[test]
+    fn id_is_a_text_or_says_nothing() {
+        let whole = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": ""});
+        let read = |id: serde_json::Value| {
+            let mut body = whole.clone();
+            body["id"] = id;
+            parse(body.to_string().as_bytes()).map(one).map(|event| event.id).map_err(|error| error.detail)
+        };
+        assert_eq!(read("x".into()), Ok(Some(EventId::from_stored("x".to_owned()))));
+        for nothing in [serde_json::json!(null), serde_json::json!(7), serde_json::json!(-1), serde_json::json!(0.5)] {
+            assert_eq!(read(nothing), Ok(None));
+        }
+        assert_eq!(read(true.into()), Err("id must be a string".to_owned()));
+        assert_eq!(read("".into()), Err("id must not be empty".to_owned()));
+        assert_eq!(read("x".repeat(256).into()), Err("id must have at most 255 characters".to_owned()));
+    }
+
+    #[test]
+    fn array_is_a_batch_whose_wrong_event_is_named() {
+        let event = |subject| serde_json::json!({"source": "a", "type": "b", "subject": subject, "data": ""});
+        let batch = parse(serde_json::json!([event("x"), event("y")]).to_string().as_bytes()).unwrap();
+        let NewEvents::Batch(events) = batch else { panic!("{batch:?}") };
+        assert_eq!(events.iter().map(|event| event.subject.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(parse(b" [ ] ").unwrap(), NewEvents::Batch(vec![]));
+        let wrong = serde_json::json!([event("x"), event("")]).to_string();
+        assert_eq!(detail(&wrong), "[1].subject must not be empty");
+        assert_eq!(detail("[1]"), "the body must be a JSON array of objects");
+        assert_eq!(detail("[[]]"), "the body must be a JSON array of objects");
+        assert!(detail("[{}").starts_with("the body must be JSON: "));
+    }
+
+    #[test]
     fn repeated_field_is_refused() {
         assert_eq!(detail(r#"{"data":"","source":"a","data":null}"#), "data must not be given more than once");
     }
@@ -256,7 +327,7 @@ mod tests {
         {
             assert!(detail(body).starts_with("the body must be JSON"), "{body}");
         }
-        for body in ["null", "1", "\"secret\"", "[]", "true"] {
+        for body in ["null", "1", "\"secret\"", "true"] {
             assert_eq!(detail(body), "the body must be a JSON object");
         }
         assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().detail, "the body must be UTF-8");
@@ -281,7 +352,7 @@ mod tests {
         #[test]
         fn data_comes_through(data in proptest::collection::vec(any::<u8>(), 0..64)) {
             let body = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": BASE64.encode(&data)});
-            prop_assert_eq!(parse(body.to_string().as_bytes()).unwrap().data, data);
+            prop_assert_eq!(one(parse(body.to_string().as_bytes()).unwrap()).data, data);
         }
     }
 }

@@ -6,8 +6,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::adapters::api_error::{ApiError, ApiErrorKind, Member};
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -15,6 +16,8 @@ struct Problem<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(flatten)]
+    members: Map<String, Value>,
 }
 
 impl IntoResponse for ApiError {
@@ -26,6 +29,7 @@ impl IntoResponse for ApiError {
             title: row.title,
             status: row.http_status,
             detail: &self.detail,
+            members: self.members.iter().map(member).collect(),
         };
         let body = serde_json::to_vec(&problem).expect("texts and a number are always JSON");
         let status = StatusCode::from_u16(row.http_status).expect("the table holds HTTP statuses");
@@ -40,14 +44,26 @@ impl IntoResponse for ApiError {
     }
 }
 
+fn member(member: &Member) -> (String, Value) {
+    let (name, value) = match member {
+        Member::Subject(subject) => ("subject", subject.as_str().into()),
+        Member::LastPosition(last) => ("last_position", (*last).into()),
+        Member::Position(position) => ("position", (*position).into()),
+    };
+    (name.to_owned(), value)
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::domain::append::AppendRefusal;
+    use crate::domain::attribute::Subject;
+    use crate::domain::position::Position;
     use crate::ports::event_repository::ReadError;
 
-    async fn render(error: ApiError) -> (http::response::Parts, serde_json::Value) {
+    async fn render(error: ApiError) -> (http::response::Parts, Value) {
         let (head, body) = error.into_response().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head, serde_json::from_slice(&body).unwrap())
@@ -75,6 +91,24 @@ mod tests {
         assert_eq!(head.status, 503);
         assert_eq!(head.headers[RETRY_AFTER], "1");
         assert!(!body.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn failed_precondition_names_the_subject_and_its_last_position() {
+        for (last, position) in [(None, Value::Null), (Position::new(7).ok(), 7.into())] {
+            let subject = Subject::from_stored("a \"b\"".to_owned());
+            let (head, body) = render(AppendRefusal::Precondition { subject, last }.into()).await;
+            assert_eq!(head.status, 412);
+            assert_eq!((&body["subject"], &body["last_position"]), (&"a \"b\"".into(), &position));
+            assert!(body["detail"].as_str().unwrap().starts_with("precondition failed: "), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn taken_id_names_the_event_that_has_it() {
+        let (head, body) = render(AppendRefusal::IdConflict { index: 2, position: Position::FIRST }.into()).await;
+        assert_eq!(head.status, 409);
+        assert_eq!((&body["position"], body.get("subject")), (&1.into(), None));
     }
 
     #[tokio::test]

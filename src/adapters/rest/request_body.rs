@@ -9,16 +9,22 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::domain::service::ServiceLimits;
 
 /// How long a body may take to arrive: a client that trickles must not hold its memory for ever.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Bytes of a body beside its data: names, attributes, line breaks.
+/// Bytes of a body beside its events: names, line breaks, escapes.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes in the body of `POST /events` for data of up to `event_bytes_max`.
-pub(super) fn body_bytes_max(event_bytes_max: usize) -> usize {
-    event_bytes_max.div_ceil(3) * 4 + ENVELOPE_BYTES_MAX
+/// Bytes of an event in a batch beside its data and attributes: names, quotes, the time, some room between.
+const BATCHED_EVENT_BYTES_MAX: usize = 256;
+
+/// Bytes in the body of `POST /events` for one event or a batch as large as they may be.
+pub(super) fn body_bytes_max(limits: &ServiceLimits) -> usize {
+    let encoded = |bytes: usize| bytes.div_ceil(3) * 4;
+    let batch = encoded(limits.batch_bytes_max) + limits.batch_events_max * BATCHED_EVENT_BYTES_MAX;
+    encoded(limits.event_bytes_max).max(batch) + ENVELOPE_BYTES_MAX
 }
 
 /// Refuses a body that calls itself something other than JSON. What `curl -d` says by itself counts as JSON, because

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::rest::RestState;
+use crate::domain::append::{AppendOutcome, AppendRequest, LogView, plan};
 use crate::domain::attribute::{EventSource, EventType, Subject};
-use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::position::Position;
 use crate::domain::service::{EventService, ServiceLimits};
@@ -37,6 +38,7 @@ struct Bearer;
 pub(super) fn stored_event(position: i64, subject: &str, data: &[u8]) -> StoredEvent {
     StoredEvent {
         position: Position::new(position).expect("tests give positions"),
+        id: None,
         event_source: EventSource::from_stored("shop".to_owned()),
         event_type: EventType::from_stored("order.placed".to_owned()),
         subject: Subject::from_stored(subject.to_owned()),
@@ -58,9 +60,19 @@ pub(super) fn state_without_store() -> RestState {
 }
 
 fn state_over(repository: VecRepository) -> RestState {
-    let limits =
-        ServiceLimits { event_bytes_max: 1_000, subscriptions_max: 1, first_page_events: 10, client_buffer_events: 10 };
+    let limits = ServiceLimits {
+        event_bytes_max: 1_000,
+        batch_events_max: 10,
+        batch_bytes_max: 2_000,
+        queue_events_max: 10,
+        queue_bytes_max: 2_000,
+        subscriptions_max: 1,
+        first_page_events: 10,
+        client_buffer_events: 10,
+    };
     let service = EventService::new(Arc::new(repository), Arc::new(Silence), limits, CancellationToken::new());
+    let appender = service.clone();
+    tokio::spawn(async move { appender.write_queued(|_| ()).await });
     RestState {
         service,
         authenticator: Arc::new(Bearer),
@@ -81,17 +93,16 @@ impl VecRepository {
 
 #[async_trait]
 impl EventRepository for VecRepository {
-    async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Position>, AppendError> {
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut log = self.events().map_err(|fault| AppendError::Unavailable(fault.into()))?;
-        let mut positions = Vec::new();
-        for event in events {
-            let mut stored =
-                stored_event(log.last().map_or(1, |last| last.position.get() + 1), event.subject.as_str(), &event.data);
+        let first = Position::new(log.last().map_or(1, |last| last.position.get() + 1)).expect("a position");
+        let plan = plan(&requests, first, &LogView::default());
+        for (position, event) in (first.get()..).zip(plan.new_events) {
+            let mut stored = stored_event(position, event.subject.as_str(), &event.data);
             stored.time = event.time.unwrap_or(stored.time);
-            positions.push(stored.position);
             log.push(stored);
         }
-        Ok(positions)
+        Ok(plan.outcomes)
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

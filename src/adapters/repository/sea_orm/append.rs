@@ -1,175 +1,299 @@
-//! The append transaction: lock the head, take positions, insert, move the head, commit.
+//! The one writer of this process: its connection, and what becomes of a group when the database does not just say yes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+mod connection;
+mod mysql;
+mod postgres;
+mod rows;
+mod sqlite;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, IsolationLevel, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait, Value,
-};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::adapters::repository::sea_orm::connect::Store;
+use sea_orm::sqlx;
+
 use crate::adapters::repository::sea_orm::fault::Effect;
-use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::domain::append::{AppendOutcome, AppendRequest, Appended, LogView, plan};
 use crate::domain::event::NewEvent;
 use crate::domain::position::Position;
-use crate::domain::timestamp::Timestamp;
-use crate::ports::event_repository::AppendError;
+use crate::ports::event_repository::{AppendError, Fault};
 
-/// Rows in one INSERT. Few fixed sizes, so that the prepared statements stay few and hot.
-const INSERT_ROWS: [usize; 3] = [64, 8, 1];
+pub(super) use connection::Connector;
+use connection::{Commit, Committed, Failure, WriterConnection, WriterId};
+use rows::rows;
 
-/// How often a batch is tried when others are in the way, before the time for the call is up anyway.
-const ATTEMPTS: u64 = 50;
+/// How long the database may take for a group, repetitions and all.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait between two attempts.
 const CONFLICT_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// Appends `events`; `committing` is set while the outcome of a commit is open.
-pub(super) async fn append(
-    store: &Store,
-    events: &[NewEvent],
-    committing: &AtomicBool,
-) -> Result<Vec<Position>, AppendError> {
-    let mut attempt = 0;
-    loop {
-        let error = match attempt_append(store, events, committing).await {
-            Ok(positions) => return Ok(positions),
-            Err(error) => error,
-        };
-        match Effect::of(&error) {
-            // Once a commit was sent, only a conflict is certain not to be stored.
-            Effect::DuplicateKey | Effect::Refused | Effect::Lost if committing.load(Ordering::SeqCst) => {
-                return Err(AppendError::OutcomeUnknown(error.into()));
+/// An idle connection is not trusted longer than this: somebody between may have dropped it.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
+/// How often groups were written again, by cause.
+#[derive(Debug, Default)]
+pub struct RetryCounts {
+    /// Another writer was in the way.
+    pub conflicts: AtomicU64,
+    /// A source and id were stored already, or a foreign writer took a position.
+    pub duplicate_keys: AtomicU64,
+    /// The connection broke before or after the commit was sent.
+    pub lost_connections: AtomicU64,
+}
+
+/// Writes groups, one after the other.
+pub(super) struct Writer {
+    connector: Connector,
+    id: WriterId,
+    connection: Option<Held>,
+    /// The number of the last commit that was tried.
+    number: i64,
+    retries: Arc<RetryCounts>,
+}
+
+/// An open connection.
+struct Held {
+    connection: Box<dyn WriterConnection>,
+    fence: i64,
+    used: Instant,
+}
+
+/// A commit whose answer did not come.
+struct Unsettled {
+    number: i64,
+    outcomes: Settle,
+    fault: Fault,
+}
+
+/// How the outcomes follow from a commit that turns out to have happened.
+enum Settle {
+    /// Every event was new, and they follow each other up to the commit's position.
+    AllNew,
+    Known(Vec<AppendOutcome>),
+}
+
+impl Writer {
+    pub(super) fn new(connector: Connector, retries: Arc<RetryCounts>) -> Self {
+        Self { connector, id: WriterId::random(), connection: None, number: 0, retries }
+    }
+
+    /// Carries out `requests` as the port promises.
+    pub(super) async fn append(&mut self, requests: &[AppendRequest]) -> Result<Vec<AppendOutcome>, AppendError> {
+        let deadline = tokio::time::Instant::now() + APPEND_TIMEOUT;
+        let mut is_checked = must_be_checked(requests);
+        let mut unsettled: Option<Unsettled> = None;
+        for attempt in 1.. {
+            let connected = within(deadline, self.connect()).await;
+            let (mut held, committed) = match (connected, &unsettled) {
+                (Ok(connected), _) => connected,
+                (Err(_), Some(_)) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(conflict_wait(attempt)).await;
+                    continue;
+                }
+                (Err(_), Some(_)) => break,
+                (Err(error), None) => return Err(AppendError::Unavailable(error.into())),
+            };
+            if let (Some(pending), Some(committed)) = (unsettled.take(), committed)
+                && committed.number == pending.number
+            {
+                self.keep(held);
+                return Ok(pending.outcomes.at(committed.position, requests));
             }
-            // A duplicate key is a foreign writer's row: the next look at the head is past it.
-            Effect::Conflict | Effect::DuplicateKey if attempt < ATTEMPTS => {
-                committing.store(false, Ordering::SeqCst);
-                attempt += 1;
-                tokio::time::sleep(conflict_wait(attempt)).await;
+            self.number += 1;
+            let commit = Commit { writer: self.id, fence: held.fence, number: self.number };
+            let failure = match attempt_append(&mut held, &commit, requests, is_checked, deadline).await {
+                Ok(outcomes) => {
+                    self.keep(held);
+                    return Ok(outcomes);
+                }
+                Err(failure) => failure,
+            };
+            if let Some(outcomes) = failure.settle {
+                count(&self.retries.lost_connections);
+                let fault = failure.error.into();
+                unsettled = Some(Unsettled { number: commit.number, outcomes, fault });
+                continue;
             }
-            Effect::Conflict | Effect::DuplicateKey | Effect::Refused | Effect::Lost => {
-                committing.store(false, Ordering::SeqCst);
-                return Err(AppendError::Unavailable(error.into()));
+            let effect = Effect::of_driver(&failure.error);
+            match effect {
+                Effect::Lost => {}
+                Effect::Conflict | Effect::DuplicateKey | Effect::Rejected | Effect::Refused => {
+                    if within(deadline, held.connection.rollback()).await.is_ok() {
+                        self.keep(held);
+                    }
+                }
             }
+            match effect {
+                Effect::Conflict => count(&self.retries.conflicts),
+                Effect::DuplicateKey => {
+                    is_checked = true;
+                    count(&self.retries.duplicate_keys);
+                }
+                Effect::Lost => count(&self.retries.lost_connections),
+                Effect::Rejected => return Err(AppendError::Rejected(failure.error.into())),
+                Effect::Refused => return Err(AppendError::Unavailable(failure.error.into())),
+            }
+            let wait = conflict_wait(attempt);
+            if tokio::time::Instant::now() + wait >= deadline {
+                return Err(AppendError::Unavailable(failure.error.into()));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        match unsettled {
+            Some(Unsettled { fault, .. }) => Err(AppendError::OutcomeUnknown(fault)),
+            None => Err(AppendError::Unavailable("the database does not answer in time".into())),
         }
     }
+
+    /// The held connection, or a new one together with the last commit that this writer made over any.
+    async fn connect(&mut self) -> Result<(Held, Option<Committed>), sqlx::Error> {
+        if let Some(held) = self.connection.take().filter(|held| held.used.elapsed() < IDLE_MAX) {
+            return Ok((held, None));
+        }
+        let mut connection = self.connector.connect().await?;
+        let fenced = connection.fence(self.id, unix_seconds()).await?;
+        // A process of the same writer id is only ever this one, so numbers never fall.
+        self.number = fenced.committed.map_or(self.number, |committed| committed.number.max(self.number));
+        Ok((Held { connection, fence: fenced.fence, used: Instant::now() }, fenced.committed))
+    }
+
+    fn keep(&mut self, held: Held) {
+        self.connection = Some(Held { used: Instant::now(), ..held });
+    }
+}
+
+/// Why an attempt has no outcomes.
+struct AttemptFailure {
+    error: sqlx::Error,
+    /// Set when the commit may have happened: what the outcomes are if it did.
+    settle: Option<Settle>,
+}
+
+impl From<sqlx::Error> for AttemptFailure {
+    fn from(error: sqlx::Error) -> Self {
+        Self { error, settle: None }
+    }
+}
+
+async fn attempt_append(
+    held: &mut Held,
+    commit: &Commit,
+    requests: &[AppendRequest],
+    is_checked: bool,
+    deadline: tokio::time::Instant,
+) -> Result<Vec<AppendOutcome>, AttemptFailure> {
+    let connection = held.connection.as_mut();
+    if is_checked {
+        return append_checked(connection, commit, requests, deadline).await;
+    }
+    let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
+    let rows = rows(&events);
+    match within_commit(deadline, connection.append_new(commit, &rows)).await {
+        Ok(last) => Ok(Settle::AllNew.at(last, requests)),
+        Err(Failure { error, may_be_committed }) => {
+            Err(AttemptFailure { error, settle: may_be_committed.then_some(Settle::AllNew) })
+        }
+    }
+}
+
+/// Looks before it inserts: the log stands still while the head is locked.
+async fn append_checked(
+    connection: &mut dyn WriterConnection,
+    commit: &Commit,
+    requests: &[AppendRequest],
+    deadline: tokio::time::Instant,
+) -> Result<Vec<AppendOutcome>, AttemptFailure> {
+    let head = within(deadline, connection.lock_head()).await?;
+    let view = within(deadline, view(connection, requests)).await?;
+    let count: usize = requests.iter().map(|request| request.events.len()).sum();
+    let first = head.first_free(count).ok_or_else(|| sqlx::Error::Protocol("the log is full".to_owned()))?;
+    let plan = plan(requests, first, &view);
+    if plan.new_events.is_empty() {
+        within(deadline, connection.rollback()).await?;
+        return Ok(plan.outcomes);
+    }
+    let rows = rows(&plan.new_events);
+    within(deadline, connection.insert(commit, &head, first, &rows)).await?;
+    match within_commit(deadline, connection.commit()).await {
+        Ok(()) => Ok(plan.outcomes),
+        Err(Failure { error, may_be_committed }) => {
+            Err(AttemptFailure { error, settle: may_be_committed.then_some(Settle::Known(plan.outcomes)) })
+        }
+    }
+}
+
+async fn view(connection: &mut dyn WriterConnection, requests: &[AppendRequest]) -> Result<LogView, sqlx::Error> {
+    let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
+    let keys: HashSet<rows::Key> = rows(&events).iter().filter_map(|row| row.key).collect();
+    let subjects: HashSet<_> =
+        requests.iter().flat_map(|request| &request.preconditions).map(|precondition| &precondition.subject).collect();
+    let keys: Vec<rows::Key> = keys.into_iter().collect();
+    let subjects: Vec<_> = subjects.into_iter().collect();
+    let stored = connection.stored(&keys).await?;
+    let lasts = connection.last_positions(&subjects).await?;
+    Ok(LogView { stored, last_positions: subjects.into_iter().cloned().zip(lasts).collect() })
+}
+
+/// Whether the log must be looked at before anything is inserted. Keys alone need no look: the index tells.
+fn must_be_checked(requests: &[AppendRequest]) -> bool {
+    let mut keys = HashSet::new();
+    let events = requests.iter().flat_map(|request| &request.events);
+    requests.iter().any(|request| !request.preconditions.is_empty())
+        || events.filter_map(NewEvent::key).any(|key| !keys.insert(key))
+        || requests.iter().all(|request| request.events.is_empty())
+}
+
+impl Settle {
+    /// The outcomes of the commit whose last event is at `last`.
+    fn at(self, last: Position, requests: &[AppendRequest]) -> Vec<AppendOutcome> {
+        if let Self::Known(outcomes) = self {
+            return outcomes;
+        }
+        let count: usize = requests.iter().map(|request| request.events.len()).sum();
+        let mut next = last.get() - i64::try_from(count).unwrap_or(i64::MAX) + 1;
+        let mut appended = || {
+            let position = Position::new(next).expect("a commit's events lie above the head before it");
+            next += 1;
+            Appended { position, is_duplicate: false }
+        };
+        requests.iter().map(|request| Ok(request.events.iter().map(|_| appended()).collect())).collect()
+    }
+}
+
+/// Whatever fails at the deadline has certainly not sent its commit.
+async fn within<T>(
+    deadline: tokio::time::Instant,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(too_late()))
+}
+
+/// A commit without an answer at the deadline may have happened.
+async fn within_commit<T>(
+    deadline: tokio::time::Instant,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Err(Failure { error: too_late(), may_be_committed: true });
+    tokio::time::timeout_at(deadline, work).await.unwrap_or_else(late)
+}
+
+fn too_late() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer in time"))
 }
 
 /// Up to 5 ms more with each attempt, spread so that two in each other's way part.
-fn conflict_wait(attempt: u64) -> Duration {
-    let spread = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::from(since.subsec_nanos()) / 1_000 % 5_000);
-    (Duration::from_micros(spread) * u32::try_from(attempt).unwrap_or(1)).min(CONFLICT_WAIT_MAX)
+fn conflict_wait(attempt: u32) -> Duration {
+    let spread =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()) / 1_000 % 5_000);
+    (Duration::from_micros(spread) * attempt).min(CONFLICT_WAIT_MAX)
 }
 
-async fn attempt_append(store: &Store, events: &[NewEvent], committing: &AtomicBool) -> Result<Vec<Position>, DbErr> {
-    let dialect = store.dialect;
-    let transaction = store.writer.begin_with_options(options(dialect)).await?;
-    let head = lock_head(dialect, &transaction).await?;
-    let recorded = head.recorded.map_or_else(Timestamp::now, |last| last.max(Timestamp::now()));
-    let positions = head.next_positions(events.len())?;
-    let mut rows = positions.iter().zip(events);
-    for size in INSERT_ROWS {
-        while rows.len() >= size {
-            insert(dialect, &transaction, rows.by_ref().take(size), size, recorded).await?;
-        }
-    }
-    move_head(dialect, &transaction, &head, positions.last().copied(), recorded).await?;
-    committing.store(true, Ordering::SeqCst);
-    transaction.commit().await?;
-    committing.store(false, Ordering::SeqCst);
-    Ok(positions)
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The head as it was locked.
-struct Head {
-    /// What the head row says.
-    position: i64,
-    /// The highest position in use: a foreign writer's rows may be above the head row.
-    newest: i64,
-    /// When the last commit was recorded.
-    recorded: Option<Timestamp>,
-}
-
-impl Head {
-    fn next_positions(&self, count: usize) -> Result<Vec<Position>, DbErr> {
-        let first = self.position.max(self.newest).checked_add(1);
-        let first = first.and_then(|first| Position::new(first).ok());
-        let last = first.and_then(|first| first.get().checked_add(i64::try_from(count).ok()? - 1));
-        match (first, last) {
-            (Some(first), Some(last)) => (first.get()..=last)
-                .map(|position| Position::new(position).map_err(|error| DbErr::Type(error.to_string())))
-                .collect(),
-            _ => Err(DbErr::Type("the log is full".to_owned())),
-        }
-    }
-}
-
-fn options(dialect: Dialect) -> TransactionOptions {
-    match dialect.engine {
-        // A transaction that starts reading and then writes fails at once when another one writes.
-        Engine::Sqlite => TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        },
-        // Repeatable read would show the state before the lock was won.
-        Engine::MySql | Engine::MariaDb | Engine::Postgres => {
-            TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..TransactionOptions::default() }
-        }
-    }
-}
-
-async fn lock_head(dialect: Dialect, transaction: &DatabaseTransaction) -> Result<Head, DbErr> {
-    let row = transaction.query_one_raw(dialect.lock_head()).await?;
-    let row = row.ok_or_else(|| DbErr::RecordNotFound("the head row is missing".to_owned()))?;
-    Ok(Head {
-        position: row.try_get_by_index(0)?,
-        newest: row.try_get_by_index(1)?,
-        recorded: dialect.time_at(&row, 2)?,
-    })
-}
-
-async fn insert(
-    dialect: Dialect,
-    transaction: &DatabaseTransaction,
-    rows: impl Iterator<Item = (&Position, &NewEvent)>,
-    count: usize,
-    recorded: Timestamp,
-) -> Result<(), DbErr> {
-    let values: Vec<Value> = rows
-        .flat_map(|(position, event)| {
-            [
-                position.get().into(),
-                event.event_source.as_str().into(),
-                event.event_type.as_str().into(),
-                event.subject.as_str().into(),
-                dialect.time(event.time.unwrap_or(recorded)),
-                dialect.time(recorded),
-                event.data.to_vec().into(),
-            ]
-        })
-        .collect();
-    let row = "(?, ?, ?, ?, ?, ?, ?)";
-    let sql = format!(
-        "INSERT INTO events (id, source, type, subject, time, recorded_at, data) VALUES {}",
-        vec![row; count].join(", ")
-    );
-    transaction.execute_raw(dialect.statement(&sql, values)).await?;
-    Ok(())
-}
-
-async fn move_head(
-    dialect: Dialect,
-    transaction: &DatabaseTransaction,
-    head: &Head,
-    last: Option<Position>,
-    recorded: Timestamp,
-) -> Result<(), DbErr> {
-    let last = last.map_or(head.position, Position::get);
-    let values = vec![last.into(), dialect.time(recorded), head.position.into()];
-    let sql = "UPDATE event_head SET position = ?, recorded_at = ? WHERE id = 1 AND position = ?";
-    let moved = transaction.execute_raw(dialect.statement(sql, values)).await?;
-    if moved.rows_affected() == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated) }
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }

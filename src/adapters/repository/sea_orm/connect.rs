@@ -1,17 +1,21 @@
 //! Opening a database: pools, settings, schema.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr};
+use tokio::sync::Mutex;
 
+use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts, Writer};
+use crate::adapters::repository::sea_orm::durability;
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::migration;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
 use crate::ports::event_repository::Fault;
 
-/// Connections that append. They queue for the head row anyway; a few hide the round trips between.
-const WRITERS: u32 = 4;
+/// Connections that delete. Appends have one of their own, outside of any pool.
+const DELETERS: u32 = 2;
 
 /// Connections that read.
 const READERS: u32 = 16;
@@ -38,6 +42,8 @@ pub struct StoreConfig {
     pub url: String,
     /// Bytes of data in one event; the database must take a statement that large.
     pub event_bytes_max: usize,
+    /// Whether a database is taken that may lose what it acknowledged.
+    pub allows_lazy_durability: bool,
 }
 
 impl std::fmt::Debug for StoreConfig {
@@ -73,7 +79,7 @@ impl From<DbErr> for ConnectError {
     fn from(error: DbErr) -> Self {
         match Effect::of(&error) {
             Effect::Conflict | Effect::Lost => Self::Unavailable(error.into()),
-            Effect::DuplicateKey | Effect::Refused => {
+            Effect::DuplicateKey | Effect::Rejected | Effect::Refused => {
                 Self::Unusable { reason: "it refuses what is asked of it".to_owned(), cause: Some(error.into()) }
             }
         }
@@ -83,18 +89,22 @@ impl From<DbErr> for ConnectError {
 /// An open database.
 pub(super) struct Store {
     pub(super) dialect: Dialect,
-    pub(super) writer: DatabaseConnection,
+    /// Whose turn it is to append.
+    pub(super) writer: Mutex<Writer>,
+    pub(super) deleter: DatabaseConnection,
     pub(super) readers: DatabaseConnection,
 }
 
 impl Store {
-    pub(super) async fn open(config: &StoreConfig) -> Result<Self, ConnectError> {
+    pub(super) async fn open(config: &StoreConfig, retries: Arc<RetryCounts>) -> Result<Self, ConnectError> {
         let backend = backend(&config.url)?;
         let engine = migration::migrate(connect(config, backend, Role::Migrator).await?).await?;
-        let writer = connect(config, backend, Role::Writer).await?;
-        check(&writer, engine, config.event_bytes_max).await?;
+        let deleter = connect(config, backend, Role::Deleter).await?;
+        check(&deleter, engine, config).await?;
         let readers = connect(config, backend, Role::Reader).await?;
-        Ok(Self { dialect: Dialect { backend, engine }, writer, readers })
+        let dialect = Dialect { backend, engine };
+        let writer = Mutex::new(Writer::new(connector(dialect, &deleter), retries));
+        Ok(Self { dialect, writer, deleter, readers })
     }
 }
 
@@ -103,8 +113,26 @@ impl Store {
 enum Role {
     /// Its one connection holds the lock of the migration.
     Migrator,
-    Writer,
+    Deleter,
     Reader,
+}
+
+/// The way to a connection with the settings of the pool `like`.
+fn connector(dialect: Dialect, like: &DatabaseConnection) -> Connector {
+    match dialect.engine {
+        Engine::Sqlite => {
+            let options = like.get_sqlite_connection_pool().connect_options();
+            Connector::Sqlite(dialect, Box::new(options.as_ref().clone()))
+        }
+        Engine::MySql | Engine::MariaDb => {
+            let options = like.get_mysql_connection_pool().connect_options();
+            Connector::MySql(dialect, Box::new(options.as_ref().clone()))
+        }
+        Engine::Postgres => {
+            let options = like.get_postgres_connection_pool().connect_options();
+            Connector::Postgres(dialect, Box::new(options.as_ref().clone()))
+        }
+    }
 }
 
 fn backend(url: &str) -> Result<DbBackend, ConnectError> {
@@ -121,8 +149,8 @@ async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result
     let url = config.url.replacen("mariadb:", "mysql:", 1);
     let mut options = ConnectOptions::new(url);
     let most = match (role, backend) {
-        (Role::Migrator, _) | (Role::Writer, DbBackend::Sqlite) => 1,
-        (Role::Writer, _) => WRITERS,
+        (Role::Migrator, _) | (Role::Deleter, DbBackend::Sqlite) => 1,
+        (Role::Deleter, _) => DELETERS,
         (Role::Reader, _) => READERS,
     };
     options.max_connections(most).min_connections(1).sqlx_logging(false).connect_timeout(ACQUIRE_TIMEOUT);
@@ -162,24 +190,21 @@ async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result
 }
 
 /// Whether the engine keeps what it acknowledges and takes what we send.
-async fn check(db: &DatabaseConnection, engine: Engine, event_bytes_max: usize) -> Result<(), ConnectError> {
+async fn check(db: &DatabaseConnection, engine: Engine, config: &StoreConfig) -> Result<(), ConnectError> {
     match engine {
-        Engine::Sqlite => check_sqlite(db).await,
-        Engine::MySql | Engine::MariaDb => check_packet(db, event_bytes_max).await,
-        Engine::Postgres => Ok(()),
+        Engine::Sqlite => check_version(db).await?,
+        Engine::MySql | Engine::MariaDb => check_packet(db, config.event_bytes_max).await?,
+        Engine::Postgres => {}
     }
+    durability::check(db, engine, config.allows_lazy_durability).await
 }
 
-async fn check_sqlite(db: &DatabaseConnection) -> Result<(), ConnectError> {
+async fn check_version(db: &DatabaseConnection) -> Result<(), ConnectError> {
     let version: String = one(db, "SELECT sqlite_version()").await?;
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
     if (next(), next(), next()) < SQLITE_VERSION_MIN {
         return Err(ConnectError::unusable(format!("SQLite {version} can corrupt its log, 3.51.3 is needed")));
-    }
-    let mode: String = one(db, "PRAGMA journal_mode").await?;
-    if mode != "wal" {
-        return Err(ConnectError::unusable(format!("SQLite cannot keep a write-ahead log there (its mode is {mode})")));
     }
     Ok(())
 }
@@ -188,7 +213,8 @@ async fn check_packet(db: &DatabaseConnection, event_bytes_max: usize) -> Result
     /// Room for attributes and protocol beside the data.
     const OVERHEAD_BYTES: u64 = 64 * 1024;
     let packet: u64 = one(db, "SELECT CAST(@@max_allowed_packet AS UNSIGNED)").await?;
-    let needed = event_bytes_max as u64 + OVERHEAD_BYTES;
+    // Data is written as hexadecimal digits.
+    let needed = event_bytes_max as u64 * 2 + OVERHEAD_BYTES;
     if packet < needed {
         return Err(ConnectError::unusable(format!(
             "its max_allowed_packet is {packet} bytes, --max-event-bytes {event_bytes_max} needs {needed}"

@@ -4,6 +4,7 @@ use sea_orm::ConnectionTrait;
 
 use crate::adapters::repository::sea_orm::connect::Store;
 use crate::adapters::repository::sea_orm::fault::read_error;
+use crate::adapters::repository::sea_orm::query::Engine;
 use crate::adapters::repository::sea_orm::read;
 use crate::domain::position::Position;
 use crate::ports::event_repository::{ReadError, ReadQuery};
@@ -20,6 +21,11 @@ pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Posit
     let list: Vec<String> = positions.iter().map(ToString::to_string).collect();
     // Numbers of ours need no parameters, whose count would make a statement of each size.
     let sql = format!("DELETE FROM events WHERE id IN ({})", list.join(", "));
-    let deleted = store.writer.execute_unprepared(&sql).await.map_err(read_error)?;
+    // SQLite has one writer at a time and no queue for it: so they take turns here, not in its busy loop.
+    let _turn = match store.dialect.engine {
+        Engine::Sqlite => Some(store.writer.lock().await),
+        Engine::MySql | Engine::MariaDb | Engine::Postgres => None,
+    };
+    let deleted = store.deleter.execute_unprepared(&sql).await.map_err(read_error)?;
     Ok((deleted.rows_affected(), through))
 }

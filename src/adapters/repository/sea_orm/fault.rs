@@ -4,7 +4,7 @@ use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::postgres::PgDatabaseError;
 use sea_orm::sqlx::sqlite::SqliteError;
 use sea_orm::sqlx::{self, error::DatabaseError};
-use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sea_orm::{DbErr, RuntimeErr};
 
 use crate::ports::event_repository::ReadError;
 
@@ -15,6 +15,8 @@ pub(super) enum Effect {
     Conflict,
     /// A key is there already; certainly not committed.
     DuplicateKey,
+    /// The database does not take what it was given and never will; not committed.
+    Rejected,
     /// The database refused in so many words; not committed, unless it was the commit that it refused.
     Refused,
     /// The connection is gone or never came: at a commit, nobody knows.
@@ -23,12 +25,15 @@ pub(super) enum Effect {
 
 impl Effect {
     pub(super) fn of(error: &DbErr) -> Self {
-        if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
-            return Self::DuplicateKey;
-        }
-        match driver_error(error).and_then(sqlx::Error::as_database_error) {
+        driver_error(error).map_or(Self::Lost, Self::of_driver)
+    }
+
+    pub(super) fn of_driver(error: &sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(error) if error.is_unique_violation() => Self::DuplicateKey,
             Some(error) if is_conflict(error) => Self::Conflict,
             Some(error) if is_going_away(error) => Self::Lost,
+            Some(error) if is_rejection(error) => Self::Rejected,
             Some(_) => Self::Refused,
             None => Self::Lost,
         }
@@ -68,6 +73,20 @@ fn is_conflict(error: &dyn DatabaseError) -> bool {
     false
 }
 
+/// The values are at fault, not the moment.
+fn is_rejection(error: &dyn DatabaseError) -> bool {
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // Data exceptions and integrity constraints; a check of somebody else's; a packet that is too large.
+        let is_of_values = error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
+        return is_of_values || matches!(error.number(), 3819 | 4025 | 1153);
+    }
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        // Data exception, integrity constraint violation, program limit exceeded, raised by somebody's trigger.
+        return ["22", "23", "54"].contains(&&error.code()[..2]) || error.code() == "P0001";
+    }
+    primary_code(error).is_some_and(|code| [SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH].contains(&code))
+}
+
 /// The server says goodbye: whether the statement took effect is not known.
 fn is_going_away(error: &dyn DatabaseError) -> bool {
     if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
@@ -85,6 +104,12 @@ fn is_going_away(error: &dyn DatabaseError) -> bool {
 const SQLITE_BUSY: u32 = 5;
 /// Source: SQLite, "Result and Error Codes".
 const SQLITE_IOERR: u32 = 10;
+/// Source: SQLite, "Result and Error Codes".
+const SQLITE_TOOBIG: u32 = 18;
+/// Source: SQLite, "Result and Error Codes".
+const SQLITE_CONSTRAINT: u32 = 19;
+/// Source: SQLite, "Result and Error Codes".
+const SQLITE_MISMATCH: u32 = 20;
 
 fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
     let extended: u32 = error.code()?.parse().ok()?;

@@ -1,5 +1,6 @@
 //! The schema, and the takeover of a Go service's database.
 
+mod event_keys;
 mod log_tables;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
@@ -19,7 +20,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(log_tables::Migration)]
+        vec![Box::new(log_tables::Migration), Box::new(event_keys::Migration)]
     }
 }
 

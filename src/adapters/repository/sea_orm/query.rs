@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
-use time::{OffsetDateTime, PrimitiveDateTime};
+use time::OffsetDateTime;
 
-use crate::domain::attribute::{EventSource, EventType, Subject};
+use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
@@ -13,7 +13,7 @@ use crate::domain::timestamp::Timestamp;
 pub(super) const SUBJECT_INDEX: &str = "events_by_subject";
 
 /// The columns of an event, in the order that [`Dialect::event`] reads.
-pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data";
+pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_id";
 
 /// Which product answers; one wire protocol can have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,20 +70,6 @@ impl Dialect {
         )
     }
 
-    /// The head row and the newest event, the row locked until commit.
-    pub(super) fn lock_head(self) -> Statement {
-        let lock = match self.engine {
-            // The transaction has the only write lock already.
-            Engine::Sqlite => "",
-            Engine::MySql | Engine::MariaDb | Engine::Postgres => " FOR UPDATE",
-        };
-        let sql = format!(
-            "SELECT position, (SELECT COALESCE(MAX(id), 0) FROM events) AS newest, recorded_at \
-             FROM event_head WHERE id = 1{lock}"
-        );
-        self.statement(&sql, Vec::new())
-    }
-
     /// Up to `limit` distinct subjects above `after`, or from the first, each found by one look-up. The MySQL family
     /// gives one a statement: its ways to skip within an index hang on statistics, and its recursion ends at 1,000.
     pub(super) fn subjects(self, after: Option<&str>, limit: i64) -> Statement {
@@ -109,24 +95,12 @@ impl Dialect {
         self.statement(&sql, vec![after.unwrap_or_default().into(), limit.into()])
     }
 
-    /// A time as the column keeps it.
-    pub(super) fn time(self, time: Timestamp) -> Value {
-        match self.engine {
-            Engine::Sqlite => time.unix_micros().into(),
-            // Sent with a zone, MariaDB takes it for a TIMESTAMP and turns what is outside of 1970 to 2038 into NULL.
-            Engine::MySql | Engine::MariaDb => {
-                let time = utc(time);
-                PrimitiveDateTime::new(time.date(), time.time()).into()
-            }
-            Engine::Postgres => utc(time).into(),
-        }
-    }
-
     /// Reads a row of [`EVENT_COLUMNS`].
     pub(super) fn event(self, row: &QueryResult) -> Result<StoredEvent, DbErr> {
         let time = self.time_at(row, 4)?.ok_or_else(|| DbErr::Type("an event has no time".to_owned()))?;
         Ok(StoredEvent {
             position: position_at(row, 0)?,
+            id: row.try_get_by_index::<Option<String>>(7)?.map(EventId::from_stored),
             event_source: EventSource::from_stored(row.try_get_by_index(1)?),
             event_type: EventType::from_stored(row.try_get_by_index(2)?),
             subject: Subject::from_stored(row.try_get_by_index(3)?),
@@ -150,7 +124,15 @@ impl Dialect {
     }
 }
 
-fn utc(time: Timestamp) -> OffsetDateTime {
+/// The time as a literal of SQL has it.
+pub(super) fn calendar(time: Timestamp) -> String {
+    let time = utc(time);
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second, micro) = time.to_hms_micro();
+    format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micro:06}", u8::from(month))
+}
+
+pub(super) fn utc(time: Timestamp) -> OffsetDateTime {
     let nanos = i128::from(time.unix_micros()) * 1_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).expect("a timestamp is within years 1 to 9999")
 }

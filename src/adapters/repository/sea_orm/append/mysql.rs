@@ -1,0 +1,308 @@
+//! Writing to `MySQL` and `MariaDB`.
+//!
+//! A transaction is two round trips: all its statements as one text, then the commit. Values are written as hexadecimal
+//! literals, which need no escape; a text has no shape that a statement cache would have to keep, whatever the number
+//! of rows. Because the commit is only sent once the rest was answered, a connection given up before that can never
+//! commit, however late its last packet arrives.
+
+use std::fmt::Write;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row as _};
+use sea_orm::{DbErr, QueryResult};
+
+use crate::adapters::repository::sea_orm::append::connection::{
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+};
+use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Engine, Path, calendar};
+use crate::domain::attribute::Subject;
+use crate::domain::event::StoredEvent;
+use crate::domain::position::Position;
+use crate::domain::timestamp::Timestamp;
+
+/// Bytes of statements in one packet, beyond which a transaction takes another round trip: well below the smallest
+/// `max_allowed_packet` in use, 4 MiB. A single row may be larger.
+const PACKET_BYTES: usize = 1024 * 1024;
+
+/// Keys or subjects looked up by one statement.
+const LOOK_UPS: usize = 100;
+
+/// After this the server gives up what a lost connection holds, the head row above all.
+const WAIT_TIMEOUT_SECONDS: u32 = 30;
+
+/// The same for a connection inside a transaction, where the server knows the difference.
+const IDLE_TRANSACTION_TIMEOUT_SECONDS: u32 = 5;
+
+/// How long to wait for a lock that another writer holds.
+const LOCK_WAIT_TIMEOUT_SECONDS: u32 = 2;
+
+pub(super) struct MySqlWriter {
+    dialect: Dialect,
+    connection: MySqlConnection,
+}
+
+impl MySqlWriter {
+    pub(super) async fn connect(dialect: Dialect, options: &MySqlConnectOptions) -> Result<Self, sqlx::Error> {
+        let connection = options.connect().await?;
+        let mut writer = Self { dialect, connection };
+        let mut settings = format!(
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+             SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+             innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT_SECONDS}, wait_timeout = {WAIT_TIMEOUT_SECONDS}"
+        );
+        if dialect.engine == Engine::MariaDb {
+            let _written =
+                write!(settings, "; SET SESSION idle_transaction_timeout = {IDLE_TRANSACTION_TIMEOUT_SECONDS}");
+        }
+        writer.run(settings).await?;
+        Ok(writer)
+    }
+
+    /// Runs `sql` and returns its rows. Only for SQL whose values are literals of ours.
+    async fn run(&mut self, sql: String) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let mut results = self.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(sql)));
+        let mut rows = Vec::new();
+        while let Some(result) = results.try_next().await? {
+            match result {
+                Either::Left(_) => {}
+                Either::Right(row) => rows.push(row),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Sends `script` in packets; returns the rows of the last one.
+    async fn send(&mut self, script: Script) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let mut rows = Vec::new();
+        for packet in script.packets {
+            rows = self.run(packet).await?;
+        }
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl WriterConnection for MySqlWriter {
+    async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error> {
+        let writer = Hex(&writer.0);
+        let sql = format!(
+            "START TRANSACTION; \
+             INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+             VALUES ({writer}, 0, 0, 0, {unix_seconds}) \
+             ON DUPLICATE KEY UPDATE fence = fence + 1, used_at = {unix_seconds}; \
+             SELECT fence, commit_number, position FROM event_writer WHERE writer = {writer}; \
+             COMMIT"
+        );
+        let rows = self.run(sql).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    }
+
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let not_committed = |error| Failure { error, may_be_committed: false };
+        let now = calendar(Timestamp::now());
+        let mut script = Script::begin();
+        // A foreign writer's rows may be above the head. What it has not committed yet makes the insert fail.
+        script.push(&format!(
+            "SET @head = NULL; \
+             SELECT position, GREATEST(COALESCE(recorded_at, TIMESTAMP'{now}'), TIMESTAMP'{now}') \
+             INTO @head, @recorded FROM event_head WHERE id = 1 FOR UPDATE; \
+             SELECT GREATEST(@head, COALESCE(MAX(id), 0)) INTO @head FROM events; "
+        ));
+        script.insert("@head + ", 1, rows);
+        script.finish(commit, &format!("@head + {}", rows.len()));
+        script.push("SELECT CAST(@head AS SIGNED)");
+        let answer = self.send(script).await.map_err(not_committed)?;
+        let head: Option<i64> = match answer.first().map(|row| row.try_get(0)) {
+            Some(head) => head.map_err(not_committed)?,
+            None => None,
+        };
+        let first = head.and_then(|head| Position::new(head + 1).ok());
+        let first = first.ok_or_else(|| not_committed(sqlx::Error::RowNotFound))?;
+        self.commit().await?;
+        Ok(Position::new(last_position(first, rows.len())).expect("above the first position"))
+    }
+
+    async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
+        // Two statements: what is read along with a lock may be older than the lock.
+        let sql = "START TRANSACTION; \
+                   SELECT position, recorded_at FROM event_head WHERE id = 1 FOR UPDATE; \
+                   SELECT COALESCE(MAX(id), 0) FROM events";
+        let rows = self.run(sql.to_owned()).await?;
+        let [head, newest] = rows.as_slice() else { return Err(sqlx::Error::RowNotFound) };
+        let recorded: Option<time::PrimitiveDateTime> = head.try_get(1)?;
+        let micros = recorded.map(|time| time.assume_utc().unix_timestamp_nanos().div_euclid(1_000));
+        let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
+        Ok(Head { position: head.try_get(0)?, newest: newest.try_get(0)?, recorded })
+    }
+
+    async fn stored(&mut self, keys: &[Key]) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        let mut events = Vec::new();
+        for keys in keys.chunks(LOOK_UPS) {
+            let list: Vec<String> = keys.iter().map(|key| Hex(key).to_string()).collect();
+            let list = list.join(", ");
+            let rows = self.run(format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key IN ({list})")).await?;
+            for row in rows {
+                events.push(self.dialect.event(&QueryResult::from(row)).map_err(undecodable)?);
+            }
+        }
+        Ok(events)
+    }
+
+    async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
+        let table = self.dialect.events_by(Path::Subject);
+        let mut lasts = Vec::with_capacity(subjects.len());
+        for subjects in subjects.chunks(LOOK_UPS) {
+            let look_ups: Vec<String> = subjects
+                .iter()
+                .map(|subject| {
+                    let subject = Hex(subject.as_str().as_bytes());
+                    format!("(SELECT id FROM {table} WHERE subject = _utf8mb4 {subject} ORDER BY id DESC LIMIT 1)")
+                })
+                .collect();
+            let rows = self.run(format!("SELECT {}", look_ups.join(", "))).await?;
+            let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+            for index in 0..subjects.len() {
+                lasts.push(row.try_get::<Option<i64>, _>(index)?.and_then(|last| Position::new(last).ok()));
+            }
+        }
+        Ok(lasts)
+    }
+
+    async fn insert(
+        &mut self,
+        commit: &Commit,
+        head: &Head,
+        first: Position,
+        rows: &[Row<'_>],
+    ) -> Result<(), sqlx::Error> {
+        let mut script = Script { packets: vec![String::new()] };
+        script.push(&format!("SET @recorded = TIMESTAMP'{}'; ", calendar(recorded_after(head.recorded))));
+        script.insert("", first.get(), rows);
+        script.finish(commit, &last_position(first, rows.len()).to_string());
+        self.send(script).await?;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), Failure> {
+        let committed = self.run("COMMIT".to_owned()).await;
+        committed.map(|_| ()).map_err(|error| {
+            let may_be_committed = Effect::of_driver(&error) != Effect::Conflict;
+            Failure { error, may_be_committed }
+        })
+    }
+
+    async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        self.run("ROLLBACK".to_owned()).await.map(|_| ())
+    }
+}
+
+fn undecodable(error: DbErr) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
+
+/// Statements of one transaction, in packets of bounded size.
+struct Script {
+    packets: Vec<String>,
+}
+
+impl Script {
+    fn begin() -> Self {
+        Self { packets: vec!["START TRANSACTION; ".to_owned()] }
+    }
+
+    fn push(&mut self, sql: &str) {
+        self.packet().push_str(sql);
+    }
+
+    fn packet(&mut self) -> &mut String {
+        self.packets.last_mut().expect("there is always a packet")
+    }
+
+    /// Inserts `rows` at `{base}{first}`, `{base}{first + 1}` and so on, recorded at `@recorded`.
+    fn insert(&mut self, base: &str, first: i64, rows: &[Row<'_>]) {
+        let bytes: usize = rows.iter().map(|row| row.event.size_bytes() * 2 + 128).sum();
+        self.packet().reserve(bytes.min(PACKET_BYTES));
+        let mut is_open = false;
+        for (position, row) in (first..).zip(rows) {
+            let row_bytes = row.event.size_bytes() * 2;
+            if self.packet().len() + row_bytes > PACKET_BYTES && is_open {
+                self.push("; ");
+                self.packets.push(String::new());
+                is_open = false;
+            }
+            self.push(if is_open {
+                ", ("
+            } else {
+                "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) VALUES ("
+            });
+            is_open = true;
+            self.row(base, position, row);
+        }
+        if is_open {
+            self.push("; ");
+        }
+    }
+
+    fn row(&mut self, base: &str, position: i64, row: &Row<'_>) {
+        let event = row.event;
+        let sql = self.packet();
+        let _written = write!(sql, "{base}{position}, ");
+        for text in [event.event_source.as_str(), event.event_type.as_str(), event.subject.as_str()] {
+            push_hex(sql, text.as_bytes());
+            sql.push_str(", ");
+        }
+        match event.time {
+            Some(time) => {
+                let _written = write!(sql, "TIMESTAMP'{}'", calendar(time));
+            }
+            None => sql.push_str("@recorded"),
+        }
+        sql.push_str(", @recorded, ");
+        push_hex(sql, &event.data);
+        for value in [row.key.as_ref().map(Key::as_slice), row.id().map(str::as_bytes)] {
+            sql.push_str(", ");
+            match value {
+                Some(bytes) => push_hex(sql, bytes),
+                None => sql.push_str("NULL"),
+            }
+        }
+        sql.push(')');
+    }
+
+    /// Moves the head to `last`, and notes the commit.
+    fn finish(&mut self, commit: &Commit, last: &str) {
+        let (writer, number) = (Hex(&commit.writer.0), commit.number);
+        self.push(&format!(
+            "UPDATE event_head SET position = {last}, recorded_at = @recorded WHERE id = 1; \
+             INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+             VALUES ({writer}, 0, {number}, {last}, UNIX_TIMESTAMP()) \
+             ON DUPLICATE KEY UPDATE commit_number = {number}, position = {last}, used_at = UNIX_TIMESTAMP(); "
+        ));
+    }
+}
+
+/// Bytes as a literal.
+struct Hex<'a>(&'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = String::with_capacity(self.0.len() * 2 + 3);
+        push_hex(&mut text, self.0);
+        formatter.write_str(&text)
+    }
+}
+
+fn push_hex(sql: &mut String, bytes: &[u8]) {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    sql.push_str("x'");
+    for byte in bytes {
+        sql.push(DIGITS[usize::from(byte >> 4)]);
+        sql.push(DIGITS[usize::from(byte & 0xF)]);
+    }
+    sql.push('\'');
+}

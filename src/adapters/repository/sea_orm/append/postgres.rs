@@ -1,0 +1,192 @@
+//! Writing to `PostgreSQL`.
+//!
+//! What needs no look before is one statement that commits by itself: a single round trip, its values bound as arrays,
+//! so that one prepared statement serves any number of rows. Because such a statement could arrive late, it checks its
+//! connection's fence in the same breath, and fails by a division by zero when a later connection has raised it.
+
+use async_trait::async_trait;
+use sea_orm::QueryResult;
+use sea_orm::sqlx::error::DatabaseError;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
+use time::OffsetDateTime;
+
+use crate::adapters::repository::sea_orm::append::connection::{
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+};
+use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, utc};
+use crate::domain::attribute::Subject;
+use crate::domain::event::StoredEvent;
+use crate::domain::position::Position;
+use crate::domain::timestamp::Timestamp;
+
+/// What the server gives up on, so that a lost connection cannot hold the head row for long.
+const SETTINGS: &str = "SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '5s'; \
+     SET default_transaction_isolation = 'read committed'";
+
+const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) VALUES ($1, 0, 0, 0, $2) \
+     ON CONFLICT (writer) DO UPDATE SET fence = event_writer.fence + 1, used_at = $2 \
+     RETURNING fence, commit_number, position";
+
+/// The head first, which all writers queue for; the writer's row tells the commit, and whether the fence still stands;
+/// the division at the end is for a writer's row that is gone.
+const APPEND_NEW: &str = "\
+    WITH head AS ( \
+        UPDATE event_head SET position = position + $1, \
+            recorded_at = GREATEST(recorded_at, $2) WHERE id = 1 RETURNING position - $1 AS before, recorded_at), \
+    writer AS ( \
+        UPDATE event_writer SET commit_number = $3 / (fence = $4)::int, position = head.before + $1, used_at = $5 \
+        FROM head WHERE writer = $6 RETURNING 1), \
+    inserted AS ( \
+        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+        SELECT head.before + given.place, given.source, given.type, given.subject, \
+            COALESCE(given.time, head.recorded_at), head.recorded_at, given.data, given.event_key, given.event_id \
+        FROM head, unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bytea[], $12::bytea[], \
+            $13::text[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)) \
+    SELECT head.before / (SELECT count(*) FROM writer) FROM head";
+
+const INSERT: &str = "\
+    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+    SELECT $1 + given.place - 1, given.source, given.type, given.subject, COALESCE(given.time, $2), $2, given.data, \
+        given.event_key, given.event_id \
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[]) \
+        WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)";
+
+pub(super) struct PostgresWriter {
+    dialect: Dialect,
+    connection: PgConnection,
+}
+
+impl PostgresWriter {
+    pub(super) async fn connect(dialect: Dialect, options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let mut connection = options.connect().await?;
+        connection.execute(sqlx::raw_sql(SETTINGS)).await?;
+        Ok(Self { dialect, connection })
+    }
+}
+
+#[async_trait]
+impl WriterConnection for PostgresWriter {
+    async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error> {
+        let fence = sqlx::query(FENCE).bind(writer.0.as_slice()).bind(unix_seconds);
+        let row = fence.fetch_one(&mut self.connection).await?;
+        Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    }
+
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let now = Timestamp::now();
+        let query = sqlx::query(APPEND_NEW)
+            .bind(count)
+            .bind(utc(now))
+            .bind(commit.number)
+            .bind(commit.fence)
+            .bind(now.unix_micros() / 1_000_000)
+            .bind(commit.writer.0.as_slice());
+        let appended = bind_rows(query, rows).fetch_one(&mut self.connection).await;
+        let before: Result<i64, sqlx::Error> = appended.and_then(|row| row.try_get(0));
+        match before.map(|before| Position::new(before + count)) {
+            Ok(Ok(last)) => Ok(last),
+            Ok(Err(error)) => Err(Failure { error: sqlx::Error::Decode(error.into()), may_be_committed: true }),
+            // An error in so many words undid the statement.
+            Err(error) => {
+                let may_be_committed = Effect::of_driver(&error) == Effect::Lost && !is_fenced_off(&error);
+                Err(Failure { error, may_be_committed })
+            }
+        }
+    }
+
+    async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
+        self.connection.execute(sqlx::raw_sql("BEGIN")).await?;
+        let lock = sqlx::query("SELECT position, recorded_at FROM event_head WHERE id = 1 FOR UPDATE");
+        let head = lock.fetch_one(&mut self.connection).await?;
+        // A statement of its own: what is read along with a lock may be older than the lock.
+        let newest = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM events").fetch_one(&mut self.connection).await?;
+        let recorded: Option<OffsetDateTime> = head.try_get(1)?;
+        let micros = recorded.map(|time| time.unix_timestamp_nanos().div_euclid(1_000));
+        let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
+        Ok(Head { position: head.try_get(0)?, newest: newest.try_get(0)?, recorded })
+    }
+
+    async fn stored(&mut self, keys: &[Key]) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<&[u8]> = keys.iter().map(Key::as_slice).collect();
+        // The index holds no rows without a key, and must be sure that none is asked for.
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key = ANY($1) AND event_key IS NOT NULL");
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).fetch_all(&mut self.connection).await?;
+        let events = rows.into_iter().map(|row| self.dialect.event(&QueryResult::from(row)));
+        events.collect::<Result<_, _>>().map_err(|error| sqlx::Error::Decode(error.into()))
+    }
+
+    async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
+        if subjects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let subjects: Vec<&str> = subjects.iter().map(|subject| subject.as_str()).collect();
+        // Ordered as the index is, so that it is taken.
+        let sql = "SELECT (SELECT e.id FROM events AS e WHERE e.subject = asked.subject \
+                   ORDER BY e.subject DESC, e.id DESC LIMIT 1) \
+                   FROM unnest($1::text[]) WITH ORDINALITY AS asked (subject, place) ORDER BY asked.place";
+        let rows = sqlx::query(sql).bind(subjects).fetch_all(&mut self.connection).await?;
+        rows.iter().map(|row| Ok(row.try_get::<Option<i64>, _>(0)?.and_then(|last| Position::new(last).ok()))).collect()
+    }
+
+    async fn insert(
+        &mut self,
+        commit: &Commit,
+        head: &Head,
+        first: Position,
+        rows: &[Row<'_>],
+    ) -> Result<(), sqlx::Error> {
+        let recorded = utc(recorded_after(head.recorded));
+        let last = last_position(first, rows.len());
+        bind_rows(sqlx::query(INSERT).bind(first.get()).bind(recorded), rows).execute(&mut self.connection).await?;
+        let move_head = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
+        let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
+        let moved = query.execute(&mut self.connection).await?.rows_affected();
+        let note = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3 WHERE writer = $4";
+        let query = sqlx::query(note).bind(commit.number).bind(commit.fence).bind(last);
+        let noted = query.bind(commit.writer.0.as_slice()).execute(&mut self.connection).await?.rows_affected();
+        if (moved, noted) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    }
+
+    async fn commit(&mut self) -> Result<(), Failure> {
+        let committed = self.connection.execute(sqlx::raw_sql("COMMIT")).await;
+        committed.map(|_| ()).map_err(|error| {
+            let may_be_committed = Effect::of_driver(&error) != Effect::Conflict;
+            Failure { error, may_be_committed }
+        })
+    }
+
+    async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        // Outside of a transaction this is but a notice.
+        self.connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(|_| ())
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds a parameter per column, each an array over the rows.
+fn bind_rows<'q>(query: Query<'q>, rows: &[Row<'_>]) -> Query<'q> {
+    query
+        .bind(column(rows, |row| row.event.event_source.as_str()))
+        .bind(column(rows, |row| row.event.event_type.as_str()))
+        .bind(column(rows, |row| row.event.subject.as_str()))
+        .bind(column(rows, |row| row.event.time.map(utc)))
+        .bind(column(rows, |row| row.event.data.as_ref()))
+        .bind(column(rows, |row| row.key.as_ref().map(Key::as_slice)))
+        .bind(column(rows, |row| row.id()))
+}
+
+fn column<'r, T>(rows: &'r [Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// The division by zero of a statement whose fence has fallen: it did not commit.
+fn is_fenced_off(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "22012")
+}

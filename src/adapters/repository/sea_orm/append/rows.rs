@@ -1,0 +1,51 @@
+//! Events as rows.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::append::EventKey;
+use crate::domain::event::NewEvent;
+
+/// What an event is found again by: short, of one length, and the same for the same source and id.
+pub(in crate::adapters::repository::sea_orm) type Key = [u8; 16];
+
+/// A row to be inserted.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) event: &'a NewEvent,
+    pub(super) key: Option<Key>,
+}
+
+impl Row<'_> {
+    pub(super) fn id(&self) -> Option<&str> {
+        self.event.id.as_ref().map(crate::domain::attribute::EventId::as_str)
+    }
+}
+
+pub(super) fn rows<'a>(events: &[&'a NewEvent]) -> Vec<Row<'a>> {
+    events.iter().map(|event| Row { event, key: event.key().map(key) }).collect()
+}
+
+/// The first 16 bytes of SHA-256 of the source, a zero byte and the id. No source has a zero byte.
+fn key((event_source, id): EventKey<'_>) -> Key {
+    let mut digest = Sha256::new();
+    digest.update(event_source.as_str());
+    digest.update([0]);
+    digest.update(id.as_str());
+    let mut key = Key::default();
+    key.copy_from_slice(&digest.finalize()[..16]);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::attribute::{EventId, EventSource};
+
+    #[test]
+    fn key_is_the_head_of_a_known_digest() {
+        let (event_source, id) =
+            (EventSource::from_stored("shop".to_owned()), EventId::from_stored("order-1".to_owned()));
+        let expected = [0x9C, 0x85, 0xD1, 0x33, 0x4E, 0x23, 0xB0, 0xC8, 0xB9, 0x3B, 0x57, 0x98, 0xCD, 0xE3, 0xD5, 0xFF];
+        assert_eq!(key((&event_source, &id)), expected);
+    }
+}

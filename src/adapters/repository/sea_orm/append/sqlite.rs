@@ -1,0 +1,253 @@
+//! Writing to `SQLite`.
+//!
+//! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a single
+//! event is one call with the whole transaction in it, and a group is inserted some hundred rows a call.
+
+use async_trait::async_trait;
+use sea_orm::QueryResult;
+use sea_orm::sqlx::error::DatabaseError;
+use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _, Sqlite};
+
+use crate::adapters::repository::sea_orm::append::connection::{
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+};
+use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Path};
+use crate::domain::attribute::Subject;
+use crate::domain::event::StoredEvent;
+use crate::domain::position::Position;
+use crate::domain::timestamp::Timestamp;
+
+/// Rows in one INSERT. Few fixed sizes, so that the prepared statements stay few and hot.
+const INSERT_ROWS: [usize; 5] = [128, 32, 8, 2, 1];
+
+/// Keys looked up by one statement; a statement of fewer is filled up with the last one.
+const LOOK_UPS: [usize; 3] = [100, 10, 1];
+
+const COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_key, event_id";
+
+const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) VALUES (?, 0, 0, 0, ?) \
+     ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
+     RETURNING fence, commit_number, position";
+
+/// A whole transaction for one event.
+const APPEND_ONE: &str = "\
+    BEGIN IMMEDIATE; \
+    UPDATE event_head SET position = position + 1, recorded_at = max(coalesce(recorded_at, ?1), ?1) WHERE id = 1; \
+    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+        SELECT position, ?2, ?3, ?4, coalesce(?5, recorded_at), recorded_at, ?6, ?7, ?8 FROM event_head WHERE id = 1; \
+    INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+        SELECT ?9, 0, ?10, position, ?11 FROM event_head WHERE id = 1 \
+        ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
+            used_at = excluded.used_at \
+        RETURNING position; \
+    COMMIT";
+
+/// Locks the log and takes places.
+const BEGIN: &str = "\
+    BEGIN IMMEDIATE; \
+    UPDATE event_head SET position = position + ?1, recorded_at = max(coalesce(recorded_at, ?2), ?2) WHERE id = 1 \
+        RETURNING position, recorded_at";
+
+/// Notes the commit and makes it.
+const NOTE: &str = "\
+    INSERT INTO event_writer (writer, fence, commit_number, position, used_at) VALUES (?1, 0, ?2, ?3, ?4) \
+        ON CONFLICT (writer) DO UPDATE SET commit_number = ?2, position = ?3, used_at = ?4";
+
+pub(super) struct SqliteWriter {
+    dialect: Dialect,
+    connection: SqliteConnection,
+}
+
+impl SqliteWriter {
+    pub(super) async fn connect(dialect: Dialect, options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        Ok(Self { dialect, connection: options.connect().await? })
+    }
+
+    async fn append_one(&mut self, commit: &Commit, row: &Row<'_>) -> Result<Position, Failure> {
+        let now = Timestamp::now().unix_micros();
+        let query = bind_row(sqlx::query(APPEND_ONE).bind(now), row);
+        let query = query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000);
+        let rows = query.fetch_all(&mut self.connection).await;
+        let last = rows.and_then(|rows| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<i64, _>(0));
+        match last.map(Position::new) {
+            Ok(Ok(last)) => Ok(last),
+            Ok(Err(error)) => Err(unsettled(sqlx::Error::Decode(error.into()))),
+            Err(error) => Err(unsettled(error)),
+        }
+    }
+
+    async fn insert_rows(&mut self, first: i64, recorded: i64, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+        let mut places = first..;
+        let mut left = rows;
+        for size in INSERT_ROWS {
+            while left.len() >= size {
+                let (chunk, others) = left.split_at(size);
+                left = others;
+                let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; size].join(", ");
+                let sql = format!("INSERT INTO events ({COLUMNS}) VALUES {values}");
+                let mut query = sqlx::query(AssertSqlSafe(sql));
+                for (row, place) in chunk.iter().zip(places.by_ref()) {
+                    query = bind_placed_row(query, place, recorded, row);
+                }
+                query.execute(&mut self.connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self, commit: &Commit, last: i64) -> Result<(), sqlx::Error> {
+        let now = Timestamp::now().unix_micros() / 1_000_000;
+        let query = sqlx::query(NOTE).bind(commit.writer.0.as_slice()).bind(commit.number).bind(last).bind(now);
+        query.execute(&mut self.connection).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl WriterConnection for SqliteWriter {
+    async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error> {
+        let fence = sqlx::query(FENCE).bind(writer.0.as_slice()).bind(unix_seconds);
+        let row = fence.fetch_one(&mut self.connection).await?;
+        Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    }
+
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        if let [row] = rows {
+            return self.append_one(commit, row).await;
+        }
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let inserted = async {
+            let begin = sqlx::query(BEGIN).bind(count).bind(Timestamp::now().unix_micros());
+            let head = begin.fetch_all(&mut self.connection).await?;
+            let head = head.first().ok_or(sqlx::Error::RowNotFound)?;
+            let last: i64 = head.try_get(0)?;
+            self.insert_rows(last - count + 1, head.try_get(1)?, rows).await?;
+            self.note(commit, last).await?;
+            Position::new(last).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        self.commit().await?;
+        Ok(last)
+    }
+
+    async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
+        self.connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await?;
+        let sql =
+            "SELECT position, (SELECT coalesce(max(id), 0) FROM events), recorded_at FROM event_head WHERE id = 1";
+        let head = sqlx::query(sql).fetch_one(&mut self.connection).await?;
+        let recorded = head.try_get::<Option<i64>, _>(2)?.and_then(|micros| Timestamp::from_unix_micros(micros).ok());
+        Ok(Head { position: head.try_get(0)?, newest: head.try_get(1)?, recorded })
+    }
+
+    async fn stored(&mut self, keys: &[Key]) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        let mut events = Vec::new();
+        let mut left = keys;
+        for size in LOOK_UPS {
+            while left.len() >= size {
+                let (chunk, others) = left.split_at(size);
+                left = others;
+                let marks = vec!["?"; size].join(", ");
+                let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key IN ({marks})");
+                let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(key.as_slice()));
+                for row in query.fetch_all(&mut self.connection).await? {
+                    let event = self.dialect.event(&QueryResult::from(row));
+                    events.push(event.map_err(|error| sqlx::Error::Decode(error.into()))?);
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
+        let table = self.dialect.events_by(Path::Subject);
+        let mut lasts = Vec::with_capacity(subjects.len());
+        let mut left = subjects;
+        for size in LOOK_UPS {
+            while left.len() >= size {
+                let (chunk, others) = left.split_at(size);
+                left = others;
+                let look_up = format!("(SELECT id FROM {table} WHERE subject = ? ORDER BY id DESC LIMIT 1)");
+                let sql = format!("SELECT {}", vec![look_up; size].join(", "));
+                let query =
+                    chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, subject| query.bind(subject.as_str()));
+                let row = query.fetch_one(&mut self.connection).await?;
+                for index in 0..size {
+                    lasts.push(row.try_get::<Option<i64>, _>(index)?.and_then(|last| Position::new(last).ok()));
+                }
+            }
+        }
+        Ok(lasts)
+    }
+
+    async fn insert(
+        &mut self,
+        commit: &Commit,
+        head: &Head,
+        first: Position,
+        rows: &[Row<'_>],
+    ) -> Result<(), sqlx::Error> {
+        let recorded = recorded_after(head.recorded).unix_micros();
+        let last = last_position(first, rows.len());
+        self.insert_rows(first.get(), recorded, rows).await?;
+        let move_head = "UPDATE event_head SET position = ?, recorded_at = ? WHERE id = 1 AND position = ?";
+        let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
+        if query.execute(&mut self.connection).await?.rows_affected() != 1 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        self.note(commit, last).await
+    }
+
+    async fn commit(&mut self) -> Result<(), Failure> {
+        self.connection.execute(sqlx::raw_sql("COMMIT")).await.map(|_| ()).map_err(unsettled)
+    }
+
+    async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        match self.connection.execute(sqlx::raw_sql("ROLLBACK")).await {
+            Ok(_) => Ok(()),
+            // Some errors end the transaction themselves, and then there is none to roll back.
+            Err(error) if error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "1") => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What was refused for its values or for another writer is not stored; anything else may have struck the commit.
+fn unsettled(error: sqlx::Error) -> Failure {
+    let may_be_committed = match Effect::of_driver(&error) {
+        Effect::Conflict | Effect::DuplicateKey | Effect::Rejected => false,
+        Effect::Refused | Effect::Lost => true,
+    };
+    Failure { error, may_be_committed }
+}
+
+type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: i64, row: &Row<'_>) -> Query<'q> {
+    let event = row.event;
+    query
+        .bind(place)
+        .bind(event.event_source.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.subject.as_str())
+        .bind(event.time.map_or(recorded, Timestamp::unix_micros))
+        .bind(recorded)
+        .bind(event.data.as_ref())
+        .bind(row.key.as_ref().map(Key::as_slice))
+        .bind(row.id())
+}
+
+fn bind_row<'q>(query: Query<'q>, row: &Row<'_>) -> Query<'q> {
+    let event = row.event;
+    query
+        .bind(event.event_source.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.subject.as_str())
+        .bind(event.time.map(Timestamp::unix_micros))
+        .bind(event.data.as_ref())
+        .bind(row.key.as_ref().map(Key::as_slice))
+        .bind(row.id())
+}
