@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod append;
 mod browser;
 mod grpc;
 mod grpc_web;

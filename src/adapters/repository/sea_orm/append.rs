@@ -20,7 +20,7 @@ use crate::domain::position::Position;
 use crate::ports::event_repository::{AppendError, Fault};
 
 pub(super) use connection::Connector;
-use connection::{Commit, Committed, Failure, WriterConnection, WriterId};
+use connection::{Commit, Committed, Failure, WriterConnection, WriterId, log_is_full};
 use rows::rows;
 
 /// How long the database may take for a group, repetitions and all.
@@ -208,7 +208,7 @@ async fn append_checked(
     let head = within(deadline, connection.lock_head()).await?;
     let view = within(deadline, view(connection, requests)).await?;
     let count: usize = requests.iter().map(|request| request.events.len()).sum();
-    let first = head.first_free(count).ok_or_else(|| sqlx::Error::Protocol("the log is full".to_owned()))?;
+    let first = head.first_free(count).ok_or_else(log_is_full)?;
     let plan = plan(requests, first, &view);
     if plan.new_events.is_empty() {
         within(deadline, connection.rollback()).await?;

@@ -133,6 +133,11 @@ pub(super) fn fenced(fence: i64, number: i64, position: i64) -> Fenced {
     Fenced { fence, committed: position.map(|position| Committed { number, position }) }
 }
 
+/// There are no positions left.
+pub(super) fn log_is_full() -> sqlx::Error {
+    sqlx::Error::Protocol("the log is full".to_owned())
+}
+
 /// A later recorded time than `last`, or the same.
 pub(super) fn recorded_after(last: Option<Timestamp>) -> Timestamp {
     last.map_or_else(Timestamp::now, |last| last.max(Timestamp::now()))

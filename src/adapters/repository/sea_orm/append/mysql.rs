@@ -28,6 +28,13 @@ use crate::domain::timestamp::Timestamp;
 /// `max_allowed_packet` in use, 4 MiB. A single row may be larger.
 const PACKET_BYTES: usize = 1024 * 1024;
 
+/// The same over TLS. The driver leaves Nagle's algorithm on and writes each TLS record (16 KiB) by itself, so that the
+/// second one of a packet would wait for the acknowledgement of the first, which a receiver may delay by 40 ms.
+const TLS_PACKET_BYTES: usize = 15 * 1024;
+
+/// Bytes of a row beside data and attributes, and of the statements around the last one.
+const ROW_BYTES: usize = 512;
+
 /// Keys or subjects looked up by one statement.
 const LOOK_UPS: usize = 100;
 
@@ -43,12 +50,13 @@ const LOCK_WAIT_TIMEOUT_SECONDS: u32 = 2;
 pub(super) struct MySqlWriter {
     dialect: Dialect,
     connection: MySqlConnection,
+    packet_bytes: usize,
 }
 
 impl MySqlWriter {
     pub(super) async fn connect(dialect: Dialect, options: &MySqlConnectOptions) -> Result<Self, sqlx::Error> {
         let connection = options.connect().await?;
-        let mut writer = Self { dialect, connection };
+        let mut writer = Self { dialect, connection, packet_bytes: PACKET_BYTES };
         let mut settings = format!(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
@@ -59,6 +67,10 @@ impl MySqlWriter {
                 write!(settings, "; SET SESSION idle_transaction_timeout = {IDLE_TRANSACTION_TIMEOUT_SECONDS}");
         }
         writer.run(settings).await?;
+        let cipher = writer.run("SHOW SESSION STATUS LIKE 'Ssl_cipher'".to_owned()).await?;
+        if cipher.first().map(|row| row.try_get::<String, _>(1)).transpose()?.is_some_and(|name| !name.is_empty()) {
+            writer.packet_bytes = TLS_PACKET_BYTES;
+        }
         Ok(writer)
     }
 
@@ -105,13 +117,15 @@ impl WriterConnection for MySqlWriter {
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
         let not_committed = |error| Failure { error, may_be_committed: false };
         let now = calendar(Timestamp::now());
-        let mut script = Script::begin();
+        let mut script = Script::begin(self.packet_bytes);
+        script.push("START TRANSACTION; ");
         // A foreign writer's rows may be above the head. What it has not committed yet makes the insert fail.
         script.push(&format!(
             "SET @head = NULL; \
              SELECT position, GREATEST(COALESCE(recorded_at, TIMESTAMP'{now}'), TIMESTAMP'{now}') \
              INTO @head, @recorded FROM event_head WHERE id = 1 FOR UPDATE; \
-             SELECT GREATEST(@head, COALESCE(MAX(id), 0)) INTO @head FROM events; "
+             SELECT MAX(id) INTO @newest FROM events; \
+             SET @head = GREATEST(@head, COALESCE(@newest, 0)); "
         ));
         script.insert("@head + ", 1, rows);
         script.finish(commit, &format!("@head + {}", rows.len()));
@@ -180,7 +194,7 @@ impl WriterConnection for MySqlWriter {
         first: Position,
         rows: &[Row<'_>],
     ) -> Result<(), sqlx::Error> {
-        let mut script = Script { packets: vec![String::new()] };
+        let mut script = Script::begin(self.packet_bytes);
         script.push(&format!("SET @recorded = TIMESTAMP'{}'; ", calendar(recorded_after(head.recorded))));
         script.insert("", first.get(), rows);
         script.finish(commit, &last_position(first, rows.len()).to_string());
@@ -208,11 +222,12 @@ fn undecodable(error: DbErr) -> sqlx::Error {
 /// Statements of one transaction, in packets of bounded size.
 struct Script {
     packets: Vec<String>,
+    packet_bytes: usize,
 }
 
 impl Script {
-    fn begin() -> Self {
-        Self { packets: vec!["START TRANSACTION; ".to_owned()] }
+    fn begin(packet_bytes: usize) -> Self {
+        Self { packets: vec![String::new()], packet_bytes }
     }
 
     fn push(&mut self, sql: &str) {
@@ -225,14 +240,12 @@ impl Script {
 
     /// Inserts `rows` at `{base}{first}`, `{base}{first + 1}` and so on, recorded at `@recorded`.
     fn insert(&mut self, base: &str, first: i64, rows: &[Row<'_>]) {
-        let bytes: usize = rows.iter().map(|row| row.event.size_bytes() * 2 + 128).sum();
-        self.packet().reserve(bytes.min(PACKET_BYTES));
         let mut is_open = false;
         for (position, row) in (first..).zip(rows) {
-            let row_bytes = row.event.size_bytes() * 2;
-            if self.packet().len() + row_bytes > PACKET_BYTES && is_open {
+            let row_bytes = row.event.size_bytes() * 2 + ROW_BYTES;
+            if self.packet().len() + row_bytes > self.packet_bytes && is_open {
                 self.push("; ");
-                self.packets.push(String::new());
+                self.packets.push(String::with_capacity(self.packet_bytes));
                 is_open = false;
             }
             self.push(if is_open {
@@ -298,11 +311,28 @@ impl std::fmt::Display for Hex<'_> {
 }
 
 fn push_hex(sql: &mut String, bytes: &[u8]) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
     sql.push_str("x'");
-    for byte in bytes {
-        sql.push(DIGITS[usize::from(byte >> 4)]);
-        sql.push(DIGITS[usize::from(byte & 0xF)]);
+    for bytes in bytes.chunks(64) {
+        let mut digits = [0; 128];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]);
+        }
+        sql.push_str(std::str::from_utf8(&digits[..bytes.len() * 2]).expect("hexadecimal digits are ASCII"));
     }
     sql.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_hexadecimal_digits() {
+        assert_eq!(Hex(b"").to_string(), "x''");
+        assert_eq!(Hex(b"\x00\x7f\xff' ").to_string(), "x'007fff2720'");
+        for length in [63, 64, 65, 128, 129] {
+            assert_eq!(Hex(&vec![0xA5; length]).to_string(), format!("x'{}'", "a5".repeat(length)));
+        }
+    }
 }

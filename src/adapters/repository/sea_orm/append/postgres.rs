@@ -12,7 +12,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 use time::OffsetDateTime;
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, log_is_full, recorded_after,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -54,16 +54,40 @@ const INSERT: &str = "\
     FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[]) \
         WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)";
 
+/// Bytes of rows in one statement over TLS. The driver leaves Nagle's algorithm on and writes each TLS record (16 KiB)
+/// by itself, so that the second one of a statement would wait for the acknowledgement of the first, which a receiver
+/// may delay by 40 ms.
+const TLS_STATEMENT_BYTES: usize = 14 * 1024;
+
+/// Bytes of a row beside data and attributes: lengths, times, the key.
+const ROW_BYTES: usize = 64;
+
 pub(super) struct PostgresWriter {
     dialect: Dialect,
     connection: PgConnection,
+    statement_bytes: usize,
 }
 
 impl PostgresWriter {
     pub(super) async fn connect(dialect: Dialect, options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
         let mut connection = options.connect().await?;
         connection.execute(sqlx::raw_sql(SETTINGS)).await?;
-        Ok(Self { dialect, connection })
+        let is_tls = "SELECT COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)";
+        let is_tls: bool = sqlx::query_scalar(is_tls).fetch_one(&mut connection).await?;
+        Ok(Self { dialect, connection, statement_bytes: if is_tls { TLS_STATEMENT_BYTES } else { usize::MAX } })
+    }
+
+    /// Appends `rows` by several statements in a transaction.
+    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let inserted = async {
+            let head = self.lock_head().await?;
+            let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
+            self.insert(commit, &head, first, rows).await?;
+            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        self.commit().await?;
+        Ok(last)
     }
 }
 
@@ -76,6 +100,9 @@ impl WriterConnection for PostgresWriter {
     }
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        if part(rows, self.statement_bytes) < rows.len() {
+            return self.append_in_steps(commit, rows).await;
+        }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let now = Timestamp::now();
         let query = sqlx::query(APPEND_NEW)
@@ -144,7 +171,13 @@ impl WriterConnection for PostgresWriter {
     ) -> Result<(), sqlx::Error> {
         let recorded = utc(recorded_after(head.recorded));
         let last = last_position(first, rows.len());
-        bind_rows(sqlx::query(INSERT).bind(first.get()).bind(recorded), rows).execute(&mut self.connection).await?;
+        let (mut left, mut place) = (rows, first.get());
+        while !left.is_empty() {
+            let (rows, others) = left.split_at(part(left, self.statement_bytes));
+            bind_rows(sqlx::query(INSERT).bind(place).bind(recorded), rows).execute(&mut self.connection).await?;
+            place += i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            left = others;
+        }
         let move_head = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
         let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
         let moved = query.execute(&mut self.connection).await?.rows_affected();
@@ -166,6 +199,16 @@ impl WriterConnection for PostgresWriter {
         // Outside of a transaction this is but a notice.
         self.connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(|_| ())
     }
+}
+
+/// How many of `rows`, but at least one, have no more than `bytes_max` together.
+fn part(rows: &[Row<'_>], bytes_max: usize) -> usize {
+    let mut bytes = 0_usize;
+    let fitting = rows.iter().take_while(|row| {
+        bytes += row.event.size_bytes() + ROW_BYTES;
+        bytes <= bytes_max
+    });
+    fitting.count().max(1)
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
