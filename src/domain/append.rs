@@ -70,7 +70,7 @@ impl AppendRequest {
 fn last_of(subject: &Subject, last: Option<&Position>) -> String {
     let subject = subject.as_str();
     match last {
-        Some(position) => format!("the last event of subject {subject:?} is at position {position}"),
-        None => format!("subject {subject:?} has no events"),
+        Some(position) => format!("the last event of subject \"{subject}\" is at position {position}"),
+        None => format!("subject \"{subject}\" has no events"),
     }
 }

@@ -49,7 +49,9 @@ async fn promtool_accepts_the_metrics() {
 async fn schemathesis_finds_no_answer_outside_the_document() {
     let server = Server::start(&[], &[("AUTH_TOKEN", "token")]).await;
     let checked = Command::new(tool("EVENTS_DB_TEST_PYTHON"))
-        .args(["-m", "schemathesis.cli", "run", &server.at("/openapi.yaml"), "--url", &server.url()])
+        .args(["-m", "schemathesis.cli", "--config-file"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/schemathesis.toml"))
+        .args(["run", &server.at("/openapi.yaml"), "--url", &server.url()])
         .args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "7"])
         .args(["--header", "Authorization: Bearer token", "--request-timeout", "10", "--no-color"])
         .args(["--exclude-path", "/events/stream"])
