@@ -94,11 +94,27 @@ fn join(preparing: ScopedJoinHandle<'_, Result<Prepared>>) -> Result<Prepared> {
 fn server_folder(data: &Path, name: &str, user: &str) -> Result<PathBuf> {
     let folder = data.join(name);
     fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    if command::is_root() {
-        chown(&folder, Some(id_of(user, "-u")?), Some(id_of(user, "-g")?))
-            .with_context(|| format!("cannot give {} to {user}", folder.display()))?;
-    }
+    give(&folder, user)?;
     Ok(folder)
+}
+
+/// Writes a file that only `user` can read, as whom a server runs.
+fn server_file(path: &Path, text: &str, user: &str) -> Result<()> {
+    let write = || {
+        fs::write(path, text)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    give(path, user)
+}
+
+/// Gives `path` to `user`, if this process may.
+fn give(path: &Path, user: &str) -> Result<()> {
+    if command::is_root() {
+        chown(path, Some(id_of(user, "-u")?), Some(id_of(user, "-g")?))
+            .with_context(|| format!("cannot give {} to {user}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn id_of(user: &str, kind: &str) -> Result<u32> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{CONNECTIONS_MAX, PASSWORD, Prepared, free_port, server_folder};
+use super::{CONNECTIONS_MAX, PASSWORD, Prepared, free_port, server_file, server_folder};
 use crate::{command, packages};
 
 const USER: &str = "postgres";
@@ -27,6 +27,11 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
             .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .current_dir(&folder),
     )?;
+    // With TLS, as `MySQL` has by default: what a client writes in several records takes another way there.
+    let certificate =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).context("cannot make a certificate")?;
+    server_file(&tables.join("server.crt"), &certificate.cert.pem(), USER)?;
+    server_file(&tables.join("server.key"), &certificate.signing_key.serialize_pem(), USER)?;
     let port = free_port()?;
     let mut command = command::as_user(USER, programs.join("postgres"));
     command
@@ -34,7 +39,7 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
         .arg(&tables)
         .arg("-k")
         .arg(&folder)
-        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-N", &CONNECTIONS_MAX.to_string()])
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-N", &CONNECTIONS_MAX.to_string(), "-c", "ssl=on"])
         .current_dir(&folder);
     let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres");
     let mut ping = Command::new(programs.join("psql"));
