@@ -33,7 +33,6 @@ use crate::domain::service::EventService;
 use crate::ports::authenticator::Authenticator;
 
 /// What the calls work with.
-#[derive(Clone)]
 pub struct RestState {
     /// The use cases.
     pub service: EventService,
@@ -49,6 +48,7 @@ pub struct RestState {
 
 /// All calls. A caller without the right token learns nothing but the public ones, not even which paths there are.
 pub fn router(state: RestState) -> Router {
+    let state = Arc::new(state);
     let public = Router::new()
         .route("/", get(operations::index))
         .route("/openapi.yaml", get(operations::openapi))
@@ -66,11 +66,11 @@ pub fn router(state: RestState) -> Router {
         .route("/subjects/delete", post(subjects::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(state.clone(), authenticate));
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), authenticate));
     public.merge(protected).with_state(state)
 }
 
-async fn authenticate(State(state): State<RestState>, request: Request, next: Next) -> Response {
+async fn authenticate(State(state): State<Arc<RestState>>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
     match state.authenticator.authenticate(authorization) {
         Ok(()) => next.run(request).await,

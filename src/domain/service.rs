@@ -50,9 +50,13 @@ pub struct ServiceLimits {
     pub client_buffer_events: usize,
 }
 
-/// The event store as its callers see it.
+/// The event store as its callers see it; clones are one and the same.
 #[derive(Clone)]
 pub struct EventService {
+    core: Arc<Core>,
+}
+
+struct Core {
     repository: Arc<dyn EventRepository>,
     notifier: Arc<dyn Notifier>,
     limits: ServiceLimits,
@@ -61,7 +65,7 @@ pub struct EventService {
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
     /// Appends on their way to the store, which go on even when their caller is gone.
-    queue: Arc<AppendQueue>,
+    queue: AppendQueue,
     /// Writes that go on even when their caller is gone.
     writes: TaskTracker,
 }
@@ -77,28 +81,29 @@ impl EventService {
         shutdown: CancellationToken,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.subscriptions_max));
-        Self {
+        let core = Core {
             repository,
             notifier,
             limits,
             head: watch::Sender::new(None),
             slots,
             shutdown,
-            queue: Arc::new(AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max)),
+            queue: AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max),
             writes: TaskTracker::new(),
-        }
+        };
+        Self { core: Arc::new(core) }
     }
 
     /// The limits that hold.
     #[must_use]
     pub fn limits(&self) -> &ServiceLimits {
-        &self.limits
+        &self.core.limits
     }
 
     /// How many subscriptions are open.
     #[must_use]
     pub fn open_subscriptions(&self) -> usize {
-        self.limits.subscriptions_max - self.slots.available_permits()
+        self.core.limits.subscriptions_max - self.core.slots.available_permits()
     }
 
     /// Opens a subscription: what is stored after the given place, then what comes, each matching event once and in
@@ -107,15 +112,15 @@ impl EventService {
     /// # Errors
     /// [`SubscribeError::TooMany`] when all slots are taken; a slot is free again as soon as its reader is dropped.
     pub fn subscribe(&self, request: SubscriptionRequest) -> Result<Subscription, SubscribeError> {
-        let slot = Arc::clone(&self.slots)
+        let slot = Arc::clone(&self.core.slots)
             .try_acquire_owned()
-            .map_err(|_| SubscribeError::TooMany { subscriptions_max: self.limits.subscriptions_max })?;
+            .map_err(|_| SubscribeError::TooMany { subscriptions_max: self.core.limits.subscriptions_max })?;
         Ok(Subscription::new(
-            Arc::clone(&self.repository),
-            self.head.subscribe(),
-            self.shutdown.clone(),
+            Arc::clone(&self.core.repository),
+            self.core.head.subscribe(),
+            self.core.shutdown.clone(),
             slot,
-            &self.limits,
+            &self.core.limits,
             request,
         ))
     }
@@ -125,7 +130,7 @@ impl EventService {
     /// # Errors
     /// As [`ReadError`] says.
     pub async fn refresh_head(&self) -> Result<Option<Position>, ReadError> {
-        let head = self.repository.head().await?;
+        let head = self.core.repository.head().await?;
         self.advance_head(head);
         Ok(head)
     }
@@ -133,21 +138,21 @@ impl EventService {
     /// Follows the head of the log until shutdown: looks when a hint comes and every now and then regardless. Calls
     /// `on_probe` with every answer of the store.
     pub async fn follow_head(&self, mut on_probe: impl FnMut(Result<(), &ReadError>)) {
-        let mut hints = self.notifier.listen();
+        let mut hints = self.core.notifier.listen();
         let mut pause = POLL_IDLE;
         loop {
             tokio::select! {
-                () = self.shutdown.cancelled() => return,
+                () = self.core.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 Some(hint) = hints.next() => {
-                    if Some(hint) <= *self.head.borrow() {
+                    if Some(hint) <= *self.core.head.borrow() {
                         continue;
                     }
                 }
             }
-            let before = *self.head.borrow();
+            let before = *self.core.head.borrow();
             let answer = self.refresh_head().await;
-            let grown = *self.head.borrow() > before;
+            let grown = *self.core.head.borrow() > before;
             pause = if grown { POLL_BUSY } else { (pause * 2).min(POLL_IDLE) };
             on_probe(answer.as_ref().map(|_| ()));
         }
@@ -155,14 +160,14 @@ impl EventService {
 
     /// Waits for every write that was accepted, also those whose caller is gone, and refuses new ones.
     pub async fn finish_writes(&self) {
-        self.queue.close();
-        self.writes.close();
-        self.writes.wait().await;
+        self.core.queue.close();
+        self.core.writes.close();
+        self.core.writes.wait().await;
     }
 
     /// Lets readers look up to `head`, which must be committed.
     fn advance_head(&self, head: Option<Position>) {
-        self.head.send_if_modified(|known| {
+        self.core.head.send_if_modified(|known| {
             let grows = head > *known;
             if grows {
                 *known = head;

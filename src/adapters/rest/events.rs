@@ -1,5 +1,7 @@
 //! The calls under `/events`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -29,7 +31,7 @@ const STREAM_HEADERS: [(HeaderName, &str); 3] = [
 
 /// `POST /events`.
 pub(super) async fn append(
-    State(state): State<RestState>,
+    State(state): State<Arc<RestState>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -46,7 +48,7 @@ pub(super) async fn append(
 }
 
 /// `GET /events/get`.
-pub(super) async fn get(State(state): State<RestState>, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn get(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
     let position = query.id()?;
     let event = state.service.get(position).await?;
     let event = event.ok_or_else(|| ApiError::new(ApiErrorKind::NotFound, format!("there is no event {position}")))?;
@@ -54,7 +56,7 @@ pub(super) async fn get(State(state): State<RestState>, query: Query) -> Result<
 }
 
 /// `GET /events/historic`.
-pub(super) async fn historic(State(state): State<RestState>, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn historic(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
     let selection = query.selection()?;
     let request = HistoryRequest {
         filter: selection.filter,
@@ -67,7 +69,7 @@ pub(super) async fn historic(State(state): State<RestState>, query: Query) -> Re
 
 /// `GET /events/stream`.
 pub(super) async fn stream(
-    State(state): State<RestState>,
+    State(state): State<Arc<RestState>>,
     method: Method,
     headers: HeaderMap,
     query: Query,

@@ -1,5 +1,7 @@
 //! The calls that operators, probes and newcomers make; none asks for a token.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
@@ -20,7 +22,7 @@ pub(super) async fn openapi() -> Response {
 }
 
 /// `GET /health`: whether the store answers.
-pub(super) async fn health(State(state): State<RestState>) -> Response {
+pub(super) async fn health(State(state): State<Arc<RestState>>) -> Response {
     match state.service.refresh_head().await {
         Ok(_) => json("{\"status\":\"healthy\"}"),
         Err(error) => {
@@ -38,7 +40,7 @@ pub(super) async fn livez() -> Response {
 }
 
 /// `GET /readyz`: whether to send clients here.
-pub(super) async fn readyz(State(state): State<RestState>) -> Response {
+pub(super) async fn readyz(State(state): State<Arc<RestState>>) -> Response {
     if *state.ready.borrow() {
         json("{\"status\":\"ok\"}")
     } else {
@@ -47,6 +49,6 @@ pub(super) async fn readyz(State(state): State<RestState>) -> Response {
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(state): State<RestState>) -> Response {
+pub(super) async fn metrics(State(state): State<Arc<RestState>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (state.metrics)()).into_response()
 }

@@ -1,5 +1,7 @@
 //! The calls under `/subjects`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -31,12 +33,12 @@ enum Listing {
 ///
 /// The first page is read before the status is sent. A store that goes away later breaks the body off, so that a part
 /// cannot pass for the whole.
-pub(super) async fn list(State(state): State<RestState>) -> Result<Response, ApiError> {
+pub(super) async fn list(State(state): State<Arc<RestState>>) -> Result<Response, ApiError> {
     let subjects = state.service.subjects(None, PAGE_SUBJECTS).await?;
     if subjects.len() < PAGE_SUBJECTS {
         return Ok(json(write_page(&subjects, true)));
     }
-    let start = (state.service, Listing::First(subjects));
+    let start = (state.service.clone(), Listing::First(subjects));
     let chunks = stream::try_unfold(start, |(service, listing)| async move {
         let next = next_chunk(&service, listing).await.map_err(ApiError::from).inspect_err(ApiError::log)?;
         Ok::<_, ApiError>(next.map(|(chunk, listing)| (chunk, (service, listing))))
@@ -45,7 +47,7 @@ pub(super) async fn list(State(state): State<RestState>) -> Result<Response, Api
 }
 
 /// `POST /subjects/delete`.
-pub(super) async fn delete(State(state): State<RestState>, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn delete(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
     let selection = query.selection()?;
     let from = selection.from_id.unwrap_or(Position::FIRST);
     let deleted = state.service.delete(selection.filter, from).await?;

@@ -96,7 +96,7 @@ impl EventService {
         if request.events.is_empty() && request.preconditions.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = self.queue.push(request)?;
+        let answer = self.core.queue.push(request)?;
         answer
             .await
             .unwrap_or_else(|gone| Err(AppendEventsError::Store(Arc::new(AppendError::OutcomeUnknown(gone.into())))))
@@ -105,14 +105,14 @@ impl EventService {
     /// How full the queue of appends is.
     #[must_use]
     pub fn queue_depth(&self) -> QueueDepth {
-        self.queue.depth()
+        self.core.queue.depth()
     }
 
     /// Writes what is appended, one group after the other, until [`EventService::finish_writes`]. Calls `on_group`
     /// after each. To be run once.
     pub async fn write_queued(&self, mut on_group: impl FnMut(&GroupReport)) {
-        let _writing = self.writes.token();
-        while let Some(group) = self.queue.next_group().await {
+        let _writing = self.core.writes.token();
+        while let Some(group) = self.core.queue.next_group().await {
             on_group(&self.write(group).await);
             // Whoever was answered may send more: what comes now shares the next commit.
             tokio::task::yield_now().await;
@@ -146,7 +146,7 @@ impl EventService {
             let _caller_left = caller.send(answer);
         }
         if let Some(head) = head {
-            self.notifier.notify(head).await;
+            self.core.notifier.notify(head).await;
         }
         report
     }
@@ -156,7 +156,7 @@ impl EventService {
             return Vec::new();
         }
         let count = requests.len();
-        let error = match self.repository.append(Arc::clone(&requests)).await {
+        let error = match self.core.repository.append(Arc::clone(&requests)).await {
             Ok(outcomes) => return outcomes.into_iter().map(answer_to).collect(),
             Err(error) => error,
         };
@@ -167,7 +167,7 @@ impl EventService {
         // One of them is at fault, and the others must not suffer for it.
         let mut answers = Vec::with_capacity(count);
         for request in requests.iter() {
-            answers.push(match self.repository.append(Arc::new([request.clone()])).await {
+            answers.push(match self.core.repository.append(Arc::new([request.clone()])).await {
                 Ok(outcomes) => outcomes.into_iter().map(answer_to).next().expect("a request has an outcome"),
                 Err(error) => Err(AppendEventsError::Store(Arc::new(error))),
             });
@@ -176,7 +176,7 @@ impl EventService {
     }
 
     fn check(&self, request: &AppendRequest) -> Result<(), AppendEventsError> {
-        let limits = &self.limits;
+        let limits = &self.core.limits;
         let too_large = request.events.iter().find(|event| event.data_bytes() > limits.event_bytes_max);
         if let Some(event) = too_large {
             let (bytes, bytes_max) = (event.data_bytes(), limits.event_bytes_max);

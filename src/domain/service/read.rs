@@ -40,7 +40,7 @@ impl EventService {
     /// # Errors
     /// As [`ReadError`] says.
     pub async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {
-        self.repository.get(position).await
+        self.core.repository.get(position).await
     }
 
     /// Stored events that match, from the place after `request.after` on.
@@ -62,7 +62,7 @@ impl EventService {
         };
         let mut history = nothing;
         while query.after < Some(head) {
-            let Page { events, through } = self.repository.read(query.clone()).await?;
+            let Page { events, through } = self.core.repository.read(query.clone()).await?;
             for event in events {
                 let fits = history.events.is_empty() || event.size_bytes() <= query.bytes_max;
                 if history.events.len() == request.limit || !fits {
@@ -83,7 +83,7 @@ impl EventService {
     /// # Errors
     /// As [`ReadError`] says.
     pub async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
-        self.repository.subjects(after, limit).await
+        self.core.repository.subjects(after, limit).await
     }
 
     /// Deletes what matches `filter` at or above `from` and is stored by now; says how many events that were.
@@ -94,8 +94,8 @@ impl EventService {
         let head = self.refresh_head().await.map_err(|error| DeleteError::Unavailable(error.into()))?;
         match head {
             Some(head) if from <= head => {
-                let repository = Arc::clone(&self.repository);
-                let deletion = self.writes.spawn(async move { repository.delete(filter, from, head).await });
+                let repository = Arc::clone(&self.core.repository);
+                let deletion = self.core.writes.spawn(async move { repository.delete(filter, from, head).await });
                 deletion.await.unwrap_or_else(|fault| Err(DeleteError::Unavailable(fault.into())))
             }
             Some(_) | None => Ok(0),
