@@ -21,12 +21,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::sync::watch;
+use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::domain::service::EventService;
@@ -66,15 +65,20 @@ pub fn router(state: RestState) -> Router {
         .route("/subjects/delete", post(subjects::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), authenticate));
+        .layer(ValidateRequestHeaderLayer::custom(Authenticate(Arc::clone(&state.authenticator))));
     public.merge(protected).with_state(state)
 }
 
-async fn authenticate(State(state): State<Arc<RestState>>, request: Request, next: Next) -> Response {
-    let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    match state.authenticator.authenticate(authorization) {
-        Ok(()) => next.run(request).await,
-        Err(error) => ApiError::from(error).into_response(),
+/// Lets in whom the authenticator lets in.
+#[derive(Clone)]
+struct Authenticate(Arc<dyn Authenticator>);
+
+impl<B> ValidateRequest<B> for Authenticate {
+    type ResponseBody = Body;
+
+    fn validate(&mut self, request: &mut http::Request<B>) -> Result<(), Response> {
+        let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
+        self.0.authenticate(authorization).map_err(|error| ApiError::from(error).into_response())
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::testing::{TOKEN, state, state_without_store};
+use http::Request;
+
 use super::*;
 
 async fn send(router: &Router, method: &str, uri: &str, body: impl Into<Body>) -> Response {

@@ -29,6 +29,10 @@ const TEST_AFTER_IDLE: Duration = Duration::from_secs(10);
 /// How long SQLite waits for another process's write.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Pages of 4 KiB in SQLite's write-ahead log before they are moved to the file. A group of events touches a page of the
+/// index for each of its subjects, again and again; the longer the log, the fewer times each is moved.
+const SQLITE_CHECKPOINT_PAGES: &str = "8000";
+
 /// How long to wait before a busy file is opened again.
 const SQLITE_OPEN_WAIT: Duration = Duration::from_millis(20);
 
@@ -161,6 +165,7 @@ async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(SQLITE_BUSY_TIMEOUT)
+            .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
             .pragma("query_only", if role == Role::Reader { "on" } else { "off" })
     });
     let deadline = tokio::time::Instant::now() + SQLITE_BUSY_TIMEOUT;
