@@ -1,14 +1,18 @@
-//! Measures the built server against the raw database on the same machine, one after the other, and prints ratios.
+//! Measures reading and waiting: pages of a long log, idle streams, replay against a raw scan.
 //!
-//! `cargo bench` runs it on SQLite; with the variables that `cargo xtask servers` prints on the other engines too.
+//! `cargo bench --bench service` runs it on SQLite; with the variables that `cargo xtask servers` prints on the other
+//! engines too. Appends have a benchmark of their own, `cargo xtask bench`.
+
+#[path = "append/database.rs"]
+mod database;
+#[path = "append/server.rs"]
+mod server;
 
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
@@ -19,16 +23,15 @@ use events_db::domain::filter::{Filter, SubjectFilter};
 use events_db::domain::position::Position;
 use events_db::ports::event_repository::{EventRepository, ReadQuery};
 use futures_util::StreamExt;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::Database;
+
+use crate::database::fresh_database;
+use crate::server::Server;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Bytes of data in an event.
 const PAYLOAD_BYTES: usize = 256;
-/// Connections that append at once.
-const CONNECTIONS: usize = 256;
-/// How long one appending run takes.
-const RUN: Duration = Duration::from_secs(5);
 /// Runs of each kind; the median counts.
 const ROUNDS: usize = 3;
 /// Events in the replay.
@@ -42,15 +45,6 @@ const IDLE_STREAMS: usize = 5_000;
 async fn main() -> Outcome<()> {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir()?;
-    let file = directory.path().join("append.db");
-    appends("SQLite", &format!("sqlite://{}", file.display()), sqlite_raw(directory.path()).await?, 1).await?;
-    match std::env::var("EVENTS_DB_TEST_MARIADB_URL") {
-        Ok(url) => {
-            let (ours, raw) = mariadb(&url).await?;
-            appends("MariaDB", &ours, raw, CONNECTIONS).await?;
-        }
-        Err(_) => println!("MariaDB: not measured, EVENTS_DB_TEST_MARIADB_URL is not set"),
-    }
     flatness("SQLite", &format!("sqlite://{}", directory.path().join("flat.db").display())).await?;
     for (engine, variable) in [
         ("MariaDB", "EVENTS_DB_TEST_MARIADB_URL"),
@@ -64,89 +58,6 @@ async fn main() -> Outcome<()> {
     }
     idle_memory(&format!("sqlite://{}", directory.path().join("idle.db").display()))?;
     replay(&directory.path().join("replay.db").display().to_string()).await
-}
-
-/// Appends over HTTP against one row per commit over `raw_connections` connections.
-async fn appends(engine: &str, url: &str, raw: DatabaseConnection, raw_connections: usize) -> Outcome<()> {
-    let server = Server::start(url)?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours.push(over_http(server.port).await?);
-        theirs.push(row_per_commit(&raw, raw_connections).await?);
-    }
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!(
-        "append, {engine}: HTTP at {CONNECTIONS} connections {ours:.0}/s; a row per commit over {raw_connections} \
-         raw connections {theirs:.0}/s; ratio {:.2}",
-        ours / theirs
-    );
-    Ok(())
-}
-
-async fn over_http(port: u16) -> Outcome<f64> {
-    let client = reqwest::Client::builder().pool_max_idle_per_host(CONNECTIONS).build()?;
-    let data = base64(&[b'x'; PAYLOAD_BYTES]);
-    let body = Bytes::from(format!(r#"{{"source":"bench","type":"made","subject":"s","data":"{data}"}}"#));
-    rate(CONNECTIONS, async || {
-        let url = format!("http://127.0.0.1:{port}/events");
-        let answer = client.post(url).header("content-type", "application/json").body(body.clone()).send().await?;
-        answer.error_for_status()?.bytes().await?;
-        Ok(())
-    })
-    .await
-}
-
-async fn row_per_commit(raw: &DatabaseConnection, connections: usize) -> Outcome<f64> {
-    let data = "x".repeat(PAYLOAD_BYTES);
-    let insert =
-        format!("INSERT INTO raw_events (source, type, subject, data) VALUES ('bench', 'made', 's', '{data}')");
-    rate(connections, async || {
-        raw.execute_unprepared(&insert).await?;
-        Ok(())
-    })
-    .await
-}
-
-/// How often per second `work` is done by `workers` at once.
-async fn rate(workers: usize, work: impl AsyncFn() -> Outcome<()>) -> Outcome<f64> {
-    let done = AtomicU64::new(0);
-    let started = Instant::now();
-    let worker = async || {
-        while started.elapsed() < RUN {
-            work().await?;
-            done.fetch_add(1, Ordering::Relaxed);
-        }
-        Outcome::Ok(())
-    };
-    let outcomes: Vec<Outcome<()>> =
-        futures_util::stream::iter(0..workers).map(|_| worker()).buffer_unordered(workers).collect().await;
-    outcomes.into_iter().collect::<Outcome<()>>()?;
-    #[allow(clippy::cast_precision_loss)]
-    Ok(done.into_inner() as f64 / started.elapsed().as_secs_f64())
-}
-
-async fn sqlite_raw(directory: &std::path::Path) -> Outcome<DatabaseConnection> {
-    let url = format!("sqlite://{}?mode=rwc", directory.join("raw.db").display());
-    let raw = Database::connect(ConnectOptions::new(url).max_connections(1).to_owned()).await?;
-    raw.execute_unprepared("PRAGMA journal_mode = WAL").await?;
-    raw.execute_unprepared("PRAGMA synchronous = FULL").await?;
-    raw.execute_unprepared(
-        "CREATE TABLE raw_events (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT, type TEXT, subject TEXT, \
-         time TEXT DEFAULT CURRENT_TIMESTAMP, data BLOB)",
-    )
-    .await?;
-    raw.execute_unprepared("CREATE INDEX raw_subject ON raw_events (subject)").await?;
-    Ok(raw)
-}
-
-/// An empty database called `name` on the server at `url`.
-async fn fresh_database(url: &str, name: &str) -> Outcome<String> {
-    let admin = Database::connect(url).await?;
-    admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name}")).await?;
-    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await?;
-    let mut url = url::Url::parse(url)?;
-    url.set_path(name);
-    Ok(url.into())
 }
 
 /// Pages at the start and at the end of one long subject, which share the log with another one.
@@ -206,19 +117,6 @@ fn event(subject: &str) -> NewEvent {
         time: None,
         data: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
     }
-}
-
-async fn mariadb(url: &str) -> Outcome<(String, DatabaseConnection)> {
-    let ours = fresh_database(url, "bench_service").await?;
-    let connections = u32::try_from(CONNECTIONS)?;
-    let options = ConnectOptions::new(&ours).max_connections(connections).min_connections(connections).to_owned();
-    let raw = Database::connect(options).await?;
-    raw.execute_unprepared(
-        "CREATE TABLE raw_events (id BIGINT AUTO_INCREMENT PRIMARY KEY, source VARCHAR(255), type VARCHAR(255), \
-         subject VARCHAR(255), time TIMESTAMP DEFAULT CURRENT_TIMESTAMP, data BLOB, INDEX (subject))",
-    )
-    .await?;
-    Ok((ours, raw))
 }
 
 fn idle_memory(url: &str) -> Outcome<()> {
@@ -327,57 +225,4 @@ fn per_second(count: usize, since: Instant) -> f64 {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn base64(data: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(data)
-}
-
-/// The built server on a free port; killed when dropped.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(url: &str) -> Outcome<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let process = Command::new(env!("CARGO_BIN_EXE_events-db"))
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--max-connections", "20000"])
-            .env("DATABASE_URL", url)
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .spawn()?;
-        let server = Self { process, port };
-        let started = Instant::now();
-        loop {
-            let mut answer = String::new();
-            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-                stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
-                let _cut = stream.read_to_string(&mut answer);
-            }
-            if answer.starts_with("HTTP/1.1 200") {
-                return Ok(server);
-            }
-            if started.elapsed() > Duration::from_secs(30) {
-                return Err("the server does not become ready".into());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn resident_kib(&self) -> Outcome<u64> {
-        let pid = self.process.id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _already_gone = self.process.kill();
-        let _status = self.process.wait();
-    }
 }

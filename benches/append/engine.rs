@@ -1,0 +1,114 @@
+//! The databases and the systems that are measured on each.
+
+use clap::ValueEnum;
+
+use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, RAW_ROWS};
+
+/// A database that this server stores in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    Sqlite,
+    Mariadb,
+    Mysql,
+    #[value(alias = "postgresql")]
+    Postgres,
+}
+
+impl Engine {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Mariadb => "MariaDB",
+            Self::Mysql => "MySQL",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+
+    /// The variable that tells where its server is; SQLite has none.
+    pub(crate) const fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Mariadb => Some("EVENTS_DB_TEST_MARIADB_URL"),
+            Self::Mysql => Some("EVENTS_DB_TEST_MYSQL_URL"),
+            Self::Postgres => Some("EVENTS_DB_TEST_POSTGRES_URL"),
+        }
+    }
+
+    /// Everything that is measured with this engine, in the order of the runs of a round.
+    pub(crate) const fn systems(self) -> &'static [System] {
+        match self {
+            Self::Sqlite => &[
+                System::Http,
+                System::Null,
+                System::Redis,
+                System::Nats,
+                System::RawRow,
+                System::HttpOne,
+                System::RawBatch,
+                System::HttpBatch,
+                System::Grpc,
+            ],
+            Self::Mariadb | Self::Mysql | Self::Postgres => &[
+                System::Http,
+                System::RawRows,
+                System::RawConnections,
+                System::RawRow,
+                System::HttpOne,
+                System::RawBatch,
+                System::HttpBatch,
+            ],
+        }
+    }
+}
+
+/// Something that takes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    /// This server over HTTP/1.1, an event per request.
+    Http,
+    /// The same over one connection.
+    HttpOne,
+    /// This server over HTTP/1.1, many events per request.
+    HttpBatch,
+    /// This server over gRPC, an event per call.
+    Grpc,
+    /// This server's HTTP stack with a handler that stores nothing.
+    Null,
+    /// Redis Streams, every answer after the file is synced.
+    Redis,
+    /// NATS `JetStream`, file storage.
+    Nats,
+    /// The database, one connection, a row per commit.
+    RawRow,
+    /// The database, one connection, as many rows per commit as a busy server has waiting.
+    RawRows,
+    /// The database, one connection, as many rows per commit as a batch has events.
+    RawBatch,
+    /// The database, many connections, a row per commit.
+    RawConnections,
+}
+
+impl System {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Http => format!("events-db, HTTP, {CONNECTIONS} connections"),
+            Self::HttpOne => "events-db, HTTP, one connection".to_owned(),
+            Self::HttpBatch => {
+                format!("events-db, HTTP, batches of {BATCH_EVENTS}, {BATCH_CONNECTIONS} connections")
+            }
+            Self::Grpc => format!("events-db, gRPC, {CONNECTIONS} calls, {GRPC_CONNECTIONS} connections"),
+            Self::Null => format!("same HTTP stack, stores nothing, {CONNECTIONS} connections"),
+            Self::Redis => format!("Redis Streams, appendfsync always, {CONNECTIONS} connections"),
+            Self::Nats => format!("NATS JetStream, file storage, {CONNECTIONS} connections"),
+            Self::RawRow => "raw, one connection, a row per commit".to_owned(),
+            Self::RawRows => format!("raw, one connection, {RAW_ROWS} rows per commit"),
+            Self::RawBatch => format!("raw, one connection, {BATCH_EVENTS} rows per commit"),
+            Self::RawConnections => format!("raw, {CONNECTIONS} connections, a row per commit"),
+        }
+    }
+
+    /// Whether it is this server that is measured.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(self, Self::Http | Self::HttpOne | Self::HttpBatch | Self::Grpc)
+    }
+}
