@@ -1,4 +1,4 @@
-//! The steps of `test` and `check`, each a run of cargo.
+//! The steps of `test`, `bench` and `check`, each a run of cargo.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Purpose};
 use crate::{command, interrupt};
 
 /// What an interrupted run may take to end before it is killed.
@@ -24,7 +24,7 @@ pub(crate) type Outcome = std::result::Result<(), u8>;
 /// # Errors
 /// When the surroundings cannot be made or a server died while the tests ran.
 pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
-    let mut environment = Environment::start()?;
+    let mut environment = Environment::start(Purpose::Tests)?;
     let mut cargo = cargo("test")?;
     let selects = |argument: &OsString| ["-p", "--package", "--workspace"].iter().any(|option| argument == option);
     if !arguments.iter().any(selects) {
@@ -33,6 +33,23 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
     cargo.args(arguments).envs(environment.variables());
     let outcome = run(&mut cargo)?;
     environment.check().context("a server of the tests has ended")?;
+    Ok(outcome)
+}
+
+/// Measures appends against the raw databases and other logs, with every server started for it.
+///
+/// # Errors
+/// As [`test()`].
+pub(crate) fn bench(arguments: &[OsString]) -> Result<Outcome> {
+    // First, so that compiling leaves nothing to write back while something is measured.
+    if let Err(code) = run(cargo("bench")?.args(["--bench", "append", "--no-run"]))? {
+        return Ok(Err(code));
+    }
+    let mut environment = Environment::start(Purpose::Benchmarks)?;
+    let mut cargo = cargo("bench")?;
+    cargo.args(["--bench", "append", "--"]).args(arguments).envs(environment.variables());
+    let outcome = run(&mut cargo)?;
+    environment.check().context("a server of the benchmark has ended")?;
     Ok(outcome)
 }
 

@@ -1,4 +1,4 @@
-//! Everything the tests need around them: programs, client libraries and running servers.
+//! Everything tests and benchmarks need around them: programs, client libraries and running servers.
 
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,16 @@ use crate::mysql_build::MysqlBuild;
 use crate::servers::Servers;
 use crate::{Variable, interrupt, packages, tools};
 
-/// What the tests need; dropping it ends the servers.
+/// What is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Tests: database servers, and clients that prove that others can talk to us.
+    Tests,
+    /// Benchmarks: database servers, and the logs we are compared with.
+    Benchmarks,
+}
+
+/// What the tests or the benchmarks need; dropping it ends the servers.
 pub(crate) struct Environment {
     servers: Servers,
     tools: Vec<Variable>,
@@ -21,16 +30,19 @@ impl Environment {
     ///
     /// # Errors
     /// When something cannot be installed or started; nothing is skipped.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(purpose: Purpose) -> Result<Self> {
         let cache = Cache::open()?;
         packages::ensure()?;
         let mysql = MysqlBuild::ensure(&cache)?;
-        let tools = tools::ensure(&cache)?;
+        let tools = match purpose {
+            Purpose::Tests => tools::ensure(&cache)?,
+            Purpose::Benchmarks => Vec::new(),
+        };
         drop(cache);
-        Ok(Self { servers: Servers::start(&mysql)?, tools })
+        Ok(Self { servers: Servers::start(&mysql, purpose)?, tools })
     }
 
-    /// The variables that tell the tests where to find everything.
+    /// The variables that tell where to find everything.
     pub(crate) fn variables(&self) -> impl Iterator<Item = Variable> {
         self.servers.variables().chain(self.tools.iter().cloned())
     }
@@ -43,7 +55,7 @@ impl Environment {
 
 /// Prints the variables and keeps the servers running until a signal comes.
 pub(crate) fn serve() -> Result<()> {
-    let mut environment = Environment::start()?;
+    let mut environment = Environment::start(Purpose::Tests)?;
     for (name, value) in environment.variables() {
         println!("export {name}='{}'", value.to_string_lossy());
     }

@@ -1,6 +1,6 @@
 //! Development commands: `cargo xtask <command>`.
 //!
-//! `test` and `check` need nothing but a Rust toolchain, a C compiler and Debian's package sources: what the tests
+//! `test`, `bench` and `check` need nothing but a Rust toolchain, a C compiler and Debian's package sources: what they
 //! use besides (databases, a browser, client libraries) is installed on the first run and kept for the next.
 
 mod cache;
@@ -39,6 +39,12 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure appends against the raw databases, Redis Streams and NATS `JetStream`; writes docs/benchmarks
+    Bench {
+        /// Arguments for the benchmark, after `--`, such as `--quick`; `-- --help` lists them
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check formatting, lints, tests and documentation: what a change must pass
     Check,
     /// Run the database servers of the tests until Ctrl-C, and print the variables that name them
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<Outcome> {
     match task {
         Task::Test { arguments } => cargo::test(arguments),
+        Task::Bench { arguments } => cargo::bench(arguments),
         Task::Check => cargo::check(),
         Task::Servers => environment::serve().map(Ok),
     }

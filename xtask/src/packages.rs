@@ -1,4 +1,4 @@
-//! Debian packages the tests need: looked for by the programs they bring, installed when one is missing.
+//! Debian packages the tests and benchmarks need: looked for by the programs they bring, installed when one is missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,11 +29,13 @@ pub(crate) fn ensure() -> Result<()> {
         ("curl", found("curl")),
         ("debian-archive-keyring", Path::new(KEYRING).exists()),
         ("mariadb-server", ["mariadbd", "mariadb-install-db", "mariadb"].into_iter().all(found)),
+        ("nats-server", found("nats-server")),
         ("nodejs", found("node")),
         ("npm", found("npm")),
         ("postgresql", postgres_programs().is_some()),
         ("prometheus", found("promtool")),
         ("python3-venv", tools::python().is_some()),
+        ("redis-server", found("redis-server") && found("redis-cli")),
         ("util-linux", found("setpriv")),
     ];
     let missing: Vec<&str> = packages.iter().filter(|(_, present)| !present).map(|(name, _)| *name).collect();

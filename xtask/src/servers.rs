@@ -1,9 +1,11 @@
-//! The private database servers of the tests: fresh, on free ports, with the durability they have by default.
+//! The private servers of tests and benchmarks: fresh, on free ports, with the durability they have by default.
 
 mod mariadb;
 mod mysql;
+mod nats;
 mod postgres;
 mod process;
+mod redis;
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,6 +17,7 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
+use crate::environment::Purpose;
 use crate::mysql_build::MysqlBuild;
 use crate::servers::process::Server;
 use crate::{Variable, command, interrupt};
@@ -47,18 +50,18 @@ struct Prepared {
 }
 
 impl Servers {
-    /// Starts all servers; they answer queries when this returns.
+    /// Starts all servers that `purpose` needs; they answer queries when this returns.
     ///
     /// # Errors
     /// When a server does not come up; the error shows its log.
-    pub(crate) fn start(mysql: &MysqlBuild) -> Result<Self> {
+    pub(crate) fn start(mysql: &MysqlBuild, purpose: Purpose) -> Result<Self> {
         let data = tempfile::Builder::new()
             .prefix("events-db-tests-")
             // The servers run as users of their own, which must be able to get to their folders.
             .permissions(Permissions::from_mode(0o755))
             .tempdir()
             .context("cannot create a temporary folder")?;
-        let prepared = thread::scope(|scope| {
+        let mut prepared = thread::scope(|scope| {
             let preparing = [
                 scope.spawn(|| mariadb::prepare(data.path())),
                 scope.spawn(|| mysql::prepare(data.path(), mysql)),
@@ -66,6 +69,9 @@ impl Servers {
             ];
             preparing.map(join).into_iter().collect::<Result<Vec<_>>>()
         })?;
+        if purpose == Purpose::Benchmarks {
+            prepared.extend([redis::prepare(data.path())?, nats::prepare(data.path())?]);
+        }
         interrupt::check()?;
         // Not in those threads: a server dies with the thread that started it.
         let mut servers = prepared.into_iter().map(Server::spawn).collect::<Result<Vec<_>>>()?;
@@ -75,7 +81,7 @@ impl Servers {
         Ok(Self { servers, _data: data })
     }
 
-    /// The variables that tell the tests where the servers are.
+    /// The variables that tell where the servers are.
     pub(crate) fn variables(&self) -> impl Iterator<Item = Variable> {
         self.servers.iter().map(Server::variable)
     }

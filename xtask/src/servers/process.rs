@@ -69,7 +69,7 @@ impl Server {
         Ok(())
     }
 
-    /// The variable that tells the tests where this server is.
+    /// The variable that tells where this server is.
     pub(super) fn variable(&self) -> Variable {
         (self.prepared.variable, self.prepared.url.clone().into())
     }
