@@ -84,6 +84,14 @@ pub(crate) fn workspace() -> Result<PathBuf> {
 fn cargo(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(workspace()?);
+    // What `cargo run` says about this package: ring's build script looks at it, and would be run again whenever cargo
+    // is started by another hand, and with it everything that uses TLS.
+    for (name, _) in env::vars_os() {
+        let about_us = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if about_us.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
     Ok(command)
 }
 
