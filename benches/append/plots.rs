@@ -77,7 +77,7 @@ fn throughput(results: &[EngineResult], path: &Path) -> Outcome<()> {
     let most = lines.iter().filter_map(|line| if let Line::Bar(_, bar) = line { Some(bar.most()) } else { None });
     // Room for the number beside the longest bar.
     let most = most.fold(1.0, f64::max) * 1.15;
-    let title = format!("Durable appends per second, {PAYLOAD_BYTES} bytes of data");
+    let title = format!("Acknowledged appends per second, {PAYLOAD_BYTES} bytes of data");
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
         .margin(10)
@@ -150,7 +150,7 @@ fn latency(results: &[EngineResult], path: &Path) -> Outcome<()> {
     chart
         .configure_mesh()
         .x_labels(5)
-        .x_desc("percentile")
+        .x_desc("percentile, from the median on")
         .y_desc("milliseconds")
         .x_label_formatter(&|nines| format!("{}", (1.0 - 0.1_f64.powf(*nines)) * 100.0))
         .label_style(("sans-serif", 13))
