@@ -3,7 +3,7 @@
 use sea_orm::ConnectionTrait;
 
 use crate::adapters::repository::sea_orm::connect::Store;
-use crate::adapters::repository::sea_orm::fault::read_error;
+use crate::adapters::repository::sea_orm::fault::{Effect, read_error};
 use crate::adapters::repository::sea_orm::query::Engine;
 use crate::adapters::repository::sea_orm::read;
 use crate::domain::position::Position;
@@ -11,6 +11,9 @@ use crate::ports::event_repository::{ReadError, ReadQuery};
 
 /// Events deleted in one transaction: short enough for appends to pass between.
 pub(super) const CHUNK: usize = 1_000;
+
+/// How often a chunk is tried when appends or other deletions are in its way.
+const ATTEMPTS: u32 = 5;
 
 /// Deletes the first matches of `query`; returns how many, and the place to go on after.
 pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Position), ReadError> {
@@ -26,6 +29,12 @@ pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Posit
         Engine::Sqlite => Some(store.writer.lock().await),
         Engine::MySql | Engine::MariaDb | Engine::Postgres => None,
     };
-    let deleted = store.deleter.execute_unprepared(&sql).await.map_err(read_error)?;
-    Ok((deleted.rows_affected(), through))
+    let mut attempt = 0;
+    loop {
+        match store.deleter.execute_unprepared(&sql).await {
+            Ok(deleted) => return Ok((deleted.rows_affected(), through)),
+            Err(error) if attempt < ATTEMPTS && Effect::of(&error) == Effect::Conflict => attempt += 1,
+            Err(error) => return Err(read_error(error)),
+        }
+    }
 }

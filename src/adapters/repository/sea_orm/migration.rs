@@ -53,7 +53,9 @@ async fn engine(db: &DatabaseConnection) -> Result<Engine, ConnectError> {
 async fn lock(db: &DatabaseConnection) -> Result<(), ConnectError> {
     match db.get_database_backend() {
         DbBackend::MySql => {
-            let sql = format!("SELECT CAST(GET_LOCK('{LOCK_NAME}', {LOCK_WAIT_SECONDS}) AS SIGNED)");
+            // Such locks belong to the whole server, and their names have at most 64 characters.
+            let name = format!("CONCAT('{LOCK_NAME}_', LEFT(SHA2(DATABASE(), 256), 32))");
+            let sql = format!("SELECT CAST(GET_LOCK({name}, {LOCK_WAIT_SECONDS}) AS SIGNED)");
             let won: Option<i64> = one(db, &sql).await?;
             if won != Some(1) {
                 return Err(ConnectError::unusable("another process holds the lock of the migration"));
