@@ -4,6 +4,7 @@
 
 mod append;
 mod browser;
+mod databases;
 mod grpc;
 mod grpc_web;
 mod harness;

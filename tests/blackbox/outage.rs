@@ -4,28 +4,16 @@ use std::time::{Duration, Instant};
 
 use reqwest::Client;
 
-use crate::harness::{Server, event_body, tool};
+use crate::databases;
+use crate::harness::{Server, event_body};
 use crate::proxy::{Network, Proxy};
 use crate::sse::Reader;
 
-/// A URL of the server behind `variable` that goes through a proxy, on a database of its own.
-async fn proxied(variable: &str) -> (Proxy, String) {
-    let mut url = url::Url::parse(&tool(variable)).unwrap();
-    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let name = format!("outage_{}", std::process::id());
-    let admin = sea_orm::Database::connect(url.as_str()).await.unwrap();
-    for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
-        sea_orm::ConnectionTrait::execute_unprepared(&admin, &statement).await.unwrap();
-    }
-    let proxy = Proxy::start(target).await;
-    url.set_port(Some(proxy.port)).unwrap();
-    url.set_path(&name);
-    (proxy, url.into())
-}
-
 async fn survives_an_outage(variable: &str) {
-    let (proxy, url) = proxied(variable).await;
-    let server = Server::start(&[], &[("DATABASE_URL", &url)]).await;
+    let mut url = databases::fresh(variable, "outage").await;
+    let proxy = Proxy::start(databases::address(&url)).await;
+    url.set_port(Some(proxy.port)).unwrap();
+    let server = Server::start(&[], &[("DATABASE_URL", url.as_str())]).await;
     assert!(proxy.is_used());
     let client = Client::new();
     let mut reader = Reader::open(&server, "subject=s").await;
