@@ -4,15 +4,19 @@
 
 mod append;
 mod browser;
+mod commit_proxy;
 mod databases;
 mod grpc;
 mod grpc_web;
 mod harness;
 mod lifecycle;
+mod load;
+mod lost_answers;
 mod outage;
 mod peers;
 mod proto;
 mod proxy;
 mod rest;
+mod seeded;
 mod sse;
 mod transport;
