@@ -1,6 +1,7 @@
 //! Clients that append while things break and remember what they were told, to be compared with the log.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub enum Answer {
         position: i64,
         is_duplicate: bool,
     },
-    /// The server says so.
+    /// The server says so, or was not reached.
     NotStored,
     /// The server does not know, or did not answer.
     Open,
@@ -44,7 +45,11 @@ pub enum Answer {
 
 /// Sends one append.
 pub async fn append(request: RequestBuilder, body: &Value) -> Answer {
-    let Ok(answer) = request.json(body).timeout(ANSWER_WITHIN).send().await else { return Answer::Open };
+    let answer = match request.json(body).timeout(ANSWER_WITHIN).send().await {
+        Ok(answer) => answer,
+        Err(error) if error.is_connect() => return Answer::NotStored,
+        Err(_) => return Answer::Open,
+    };
     let status = answer.status().as_u16();
     let Ok(answer) = answer.json::<Value>().await else { return Answer::Open };
     match (status, answer["type"].as_str().and_then(|problem| problem.rsplit(':').next())) {
@@ -79,7 +84,7 @@ pub async fn insist(request: impl Fn() -> RequestBuilder, body: &Value, mut may_
 
 /// Where the events of one client are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     /// There, by the server's word.
     At(i64),
     /// Not stored, by the server's word.
@@ -89,7 +94,7 @@ enum Fate {
 }
 
 /// What every client was told, in the order in which it sent.
-pub struct Record(Vec<Vec<(String, Fate)>>);
+pub struct Record(pub Vec<Vec<(String, Fate)>>);
 
 /// Running clients.
 pub struct Load {
@@ -99,8 +104,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts clients that append to whatever server `url` names at the time.
-    pub fn start(url: &watch::Receiver<String>, clients: u64, seed: u64) -> Self {
+    /// Starts clients, numbered so that no two are the same, that append to whatever server `url` names at the time.
+    pub fn start(url: &watch::Receiver<String>, clients: Range<u64>, seed: u64) -> Self {
         let (stopping, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |number| {
             let mut writer =
@@ -117,7 +122,7 @@ impl Load {
                 sent
             })
         };
-        let clients = (1..=clients).map(start).collect();
+        let clients = clients.map(start).collect();
         Self { clients, stopping, acknowledged }
     }
 
@@ -203,7 +208,7 @@ pub async fn read_log(url: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     loop {
         let page = format!("{url}/events/historic?recursive=true&subject=&limit=1000&from_id={}", tokens.len());
-        let page: Value = client.get(page).send().await.unwrap().json().await.unwrap();
+        let page = history(&client, &page).await;
         for event in page["events"].as_array().unwrap() {
             assert_eq!(event["id"], tokens.len() + 1, "a hole, or an event out of order");
             tokens.push(token(event));
@@ -211,6 +216,21 @@ pub async fn read_log(url: &str) -> Vec<String> {
         if page["has_more"] == false {
             return tokens;
         }
+    }
+}
+
+/// A page of history. Connections that broke together with the database may fail a few reads after it is back.
+async fn history(client: &Client, url: &str) -> Value {
+    let started = Instant::now();
+    loop {
+        let answer = client.get(url).send().await.unwrap();
+        let status = answer.status();
+        let body = answer.json().await.unwrap();
+        if status == 200 {
+            return body;
+        }
+        assert!(status == 503 && started.elapsed() < CEILING, "{status} {body}");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

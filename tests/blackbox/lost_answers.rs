@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::commit_proxy::{CommitProxy, Engine, Fault, Pick, Plan};
 use crate::databases;
 use crate::harness::{Server, event_body};
-use crate::load::{Load, append, insist, read_log};
+use crate::load::{Answer, Load, append, insist, read_log};
 use crate::seeded::{self, Random};
 
 /// Clients at once: enough that commits carry several events.
@@ -50,7 +50,7 @@ impl Proxied {
     async fn append_until(&self, seed: u64, reached: impl Fn() -> bool) -> (usize, usize) {
         let started = Instant::now();
         let url = watch::Sender::new(self.server.url());
-        let mut load = Load::start(&url.subscribe(), CLIENTS, seed);
+        let mut load = Load::start(&url.subscribe(), 0..CLIENTS, seed);
         load.goes_on_until("enough commits are hit", PATIENCE, reached).await;
         self.proxy.set(None);
         load.acknowledges(CLIENTS).await;
@@ -136,7 +136,7 @@ async fn chains_go_on(engine: Engine, variable: &str) {
     let mut late = event_body("chain/0", b"late");
     late["id"] = "late".into();
     let refused = append(Client::new().post(&url).header("if-none-match", "*"), &late).await;
-    assert_eq!(refused, crate::load::Answer::PreconditionFailed);
+    assert_eq!(refused, Answer::PreconditionFailed);
 }
 
 macro_rules! on_every_engine {

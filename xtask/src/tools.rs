@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cache::Cache;
-use crate::packages::AUTHORITIES;
+use crate::packages::{self, AUTHORITIES};
 use crate::{Variable, cargo, command};
 
 /// Succeeds where virtual environments can be made, and prints what identifies the interpreter.
@@ -24,10 +24,16 @@ const PYTHON_PROBE: &str =
 pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
     let pinned = cargo::workspace()?.join("tests/tools");
     let program = |name| command::require(name).map(OsString::from);
+    let postgres = packages::postgres_programs().context("PostgreSQL's programs are missing")?;
     Ok(vec![
         ("EVENTS_DB_TEST_CHROMIUM", program("chromium")?),
         ("EVENTS_DB_TEST_PROMTOOL", program("promtool")?),
         ("EVENTS_DB_TEST_CURL", program("curl")?),
+        // For servers that a test starts itself because it kills them.
+        ("EVENTS_DB_TEST_MARIADBD", program("mariadbd")?),
+        ("EVENTS_DB_TEST_MARIADB_INSTALL_DB", program("mariadb-install-db")?),
+        ("EVENTS_DB_TEST_POSTGRES_PROGRAMS", postgres.into()),
+        ("EVENTS_DB_TEST_SETPRIV", program("setpriv")?),
         ("EVENTS_DB_TEST_PYTHON", python_environment(cache, &pinned)?.into()),
         ("EVENTS_DB_TEST_NODE", program("node")?),
         ("EVENTS_DB_TEST_NODE_MODULES", node_modules(cache, &pinned)?.into()),
