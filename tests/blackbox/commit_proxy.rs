@@ -10,6 +10,7 @@ mod tests;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,7 +32,12 @@ pub enum Fault {
     ///
     /// Only where statement and commit are one request; elsewhere this is [`Self::DropCommit`].
     AnswerWithoutCommit,
+    /// The client's connection is closed first, and up to [`LATEST`] later the database hears of the commit.
+    LateCommit,
 }
+
+/// How long a commit is on its way when it is late: enough for the client to come back and ask what became of it.
+const LATEST: Duration = Duration::from_millis(50);
 
 /// Which commits are hit, and how.
 #[derive(Debug, Clone)]
@@ -240,6 +246,17 @@ impl Wire {
                             return Ok(());
                         }
                     }
+                }
+                Ok(())
+            }
+            Fault::LateCommit => {
+                self.client.shutdown().await?;
+                // From no delay at all up to the longest, in turn.
+                let part = u32::try_from(counters.hit.load(Ordering::SeqCst) % 10).expect("it is below 10");
+                tokio::time::sleep(LATEST * part / 9).await;
+                self.database.write_all(commit).await?;
+                if self.whole_answer().await? {
+                    Counters::count(&counters.committed);
                 }
                 Ok(())
             }

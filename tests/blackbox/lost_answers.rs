@@ -89,6 +89,17 @@ async fn dropped_commits_are_not_stored_in_secret(engine: Engine, variable: &str
     assert!(open * 100 <= acknowledged, "{open} of {} are open", acknowledged + open);
 }
 
+/// A third of all commits arrives when the server has given up the connection: whatever it finds out about them must
+/// stay true.
+async fn late_commits_change_nothing_that_was_said(engine: Engine, variable: &str) {
+    const LATE: u64 = 200;
+    let seed = seeded::seed();
+    let proxied = Proxied::start(engine, variable, "lost_late").await;
+    proxied.hit(Fault::LateCommit, Pick::Percent(33, Random::new(seed)), u64::MAX);
+    let (acknowledged, open) = proxied.append_until(seed, || proxied.hits() >= LATE).await;
+    assert!(open * 100 <= acknowledged, "{open} of {} are open", acknowledged + open);
+}
+
 /// The database commits and says nothing, on a connection that stays open.
 async fn held_answers_end_in_the_truth(engine: Engine, variable: &str) {
     const HELD: u64 = 3;
@@ -156,6 +167,7 @@ macro_rules! on_every_engine {
 on_every_engine! {
     swallowed_answers_are_found_out: swallowed_answers_on_mariadb, swallowed_answers_on_postgresql;
     dropped_commits_are_not_stored_in_secret: dropped_commits_on_mariadb, dropped_commits_on_postgresql;
+    late_commits_change_nothing_that_was_said: late_commits_on_mariadb, late_commits_on_postgresql;
     held_answers_end_in_the_truth: held_answers_on_mariadb, held_answers_on_postgresql;
     chains_go_on: chains_on_mariadb, chains_on_postgresql;
 }

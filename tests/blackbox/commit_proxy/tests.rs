@@ -1,13 +1,14 @@
 //! The proxy against real servers and a plain client.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, MySqlConnection, PgConnection};
 
 use super::{CommitProxy, Engine, Fault, Pick, Plan, Protocol, Request, mysql, postgres};
 use crate::databases;
+use crate::harness::CEILING;
 
 /// The proxy in front of a database with an empty table, and the URLs behind and through it.
 macro_rules! proxied {
@@ -48,6 +49,12 @@ macro_rules! hit_the_third {
         assert_eq!(proxy.counters.commits.load(Ordering::SeqCst), 4);
         assert_eq!(proxy.counters.hit.load(Ordering::SeqCst), 1);
         assert_eq!(lost.len(), 1);
+        let started = Instant::now();
+        let is_late = || $fault == Fault::LateCommit && proxy.counters.committed.load(Ordering::SeqCst) == 0;
+        while is_late() {
+            assert!(started.elapsed() < CEILING, "the commit never arrives");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         (stored!(&mut observer), lost[0], proxy.counters.committed.load(Ordering::SeqCst))
     }};
 }
@@ -60,6 +67,8 @@ macro_rules! faults_of_a_transaction {
             assert_eq!(outcome, (vec![1, 2, 3, 4], (3, true), 1));
             let outcome = hit_the_third!($connection, $engine, $variable, "proxy_drop", Fault::DropCommit);
             assert_eq!(outcome, (vec![1, 2, 4], (3, true), 0));
+            let outcome = hit_the_third!($connection, $engine, $variable, "proxy_late", Fault::LateCommit);
+            assert_eq!(outcome, (vec![1, 2, 3, 4], (3, true), 1));
             let outcome = hit_the_third!($connection, $engine, $variable, "proxy_hold", Fault::HoldCommitAnswer);
             assert_eq!(outcome, (vec![1, 2, 3, 4], (3, false), 1));
         }
