@@ -3,7 +3,8 @@
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, command, event_body, tool};
+use crate::databases;
+use crate::harness::{Server, command, event_body};
 use crate::sse::Reader;
 
 fn named(id: &str, subject: &str, data: &[u8]) -> Value {
@@ -89,11 +90,11 @@ async fn an_array_is_stored_whole_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let args = ["--max-batch-events", "1", "--max-queued-events", "2"];
-    let url = database("EVENTS_DB_TEST_MARIADB_URL", "queue").await;
-    let server = Server::start(&args, &[("DATABASE_URL", &url)]).await;
+    let url = databases::fresh("EVENTS_DB_TEST_MARIADB_URL", "queue").await;
+    let server = Server::start(&args, &[("DATABASE_URL", url.as_str())]).await;
     assert_eq!(server.append("s", b"x").await, 1);
     // Whoever holds the head row holds up the commit that is under way, and the queue behind it fills up.
-    let other = sea_orm::Database::connect(&url).await.unwrap();
+    let other = sea_orm::Database::connect(url.as_str()).await.unwrap();
     let held = sea_orm::TransactionTrait::begin(&other).await.unwrap();
     let lock = "SELECT position FROM event_head WHERE id = 1 FOR UPDATE";
     sea_orm::ConnectionTrait::execute_unprepared(&held, lock).await.unwrap();
@@ -132,18 +133,6 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     }
 }
 
-/// A database of its own on the server behind `variable`.
-async fn database(variable: &str, name: &str) -> String {
-    let mut url = url::Url::parse(&tool(variable)).unwrap();
-    let name = format!("append_{name}_{}", std::process::id());
-    let admin = sea_orm::Database::connect(url.as_str()).await.unwrap();
-    for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
-        sea_orm::ConnectionTrait::execute_unprepared(&admin, &statement).await.unwrap();
-    }
-    url.set_path(&name);
-    url.into()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lone_request_does_not_wait_for_others() {
     let server = Server::start(&[], &[]).await;
@@ -159,9 +148,9 @@ async fn a_lone_request_does_not_wait_for_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_does_not_take_its_event_along() {
-    let url = database("EVENTS_DB_TEST_POSTGRES_URL", "leaving").await;
-    let server = Server::start(&[], &[("DATABASE_URL", &url)]).await;
-    let other = sea_orm::Database::connect(&url).await.unwrap();
+    let url = databases::fresh("EVENTS_DB_TEST_POSTGRES_URL", "leaving").await;
+    let server = Server::start(&[], &[("DATABASE_URL", url.as_str())]).await;
+    let other = sea_orm::Database::connect(url.as_str()).await.unwrap();
     let held = sea_orm::TransactionTrait::begin(&other).await.unwrap();
     let lock = "SELECT position FROM event_head WHERE id = 1 FOR UPDATE";
     sea_orm::ConnectionTrait::execute_unprepared(&held, lock).await.unwrap();
@@ -186,17 +175,16 @@ async fn a_client_that_leaves_does_not_take_its_event_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lazy_durability_is_refused_unless_allowed() {
-    let url = database("EVENTS_DB_TEST_POSTGRES_URL", "lazy").await;
-    let admin = sea_orm::Database::connect(&url).await.unwrap();
-    let name = url::Url::parse(&url).unwrap().path()[1..].to_owned();
-    let lazy = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    let url = databases::fresh("EVENTS_DB_TEST_POSTGRES_URL", "lazy").await;
+    let admin = sea_orm::Database::connect(url.as_str()).await.unwrap();
+    let lazy = format!("ALTER DATABASE {} SET synchronous_commit = off", &url.path()[1..]);
     sea_orm::ConnectionTrait::execute_unprepared(&admin, &lazy).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let output = command(directory.path(), &[], &[("DATABASE_URL", &url)]).output().unwrap();
+    let output = command(directory.path(), &[], &[("DATABASE_URL", url.as_str())]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{text}");
     assert!(text.contains("synchronous_commit is off") && text.contains("--allow-lazy-durability"), "{text}");
-    let server = Server::start(&["--allow-lazy-durability"], &[("DATABASE_URL", &url)]).await;
+    let server = Server::start(&["--allow-lazy-durability"], &[("DATABASE_URL", url.as_str())]).await;
     assert!(server.log_text().contains("synchronous_commit is off"), "{}", server.log_text());
     assert_eq!(server.append("s", b"x").await, 1);
 }

@@ -22,18 +22,26 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long a client waits before it tries again.
 pub const PAUSE: Duration = Duration::from_millis(10);
 
-/// Events of a hundred that carry an id.
+/// Appends of a hundred whose events carry an id.
 const NAMED_PERCENT: u64 = 50;
 
-/// Events with an id of a hundred that are sent once more although they were acknowledged, and as many that are sent
+/// Appends with an id of a hundred that are sent once more although they were acknowledged, and as many that are sent
 /// twice at once.
 const TWICE_PERCENT: u64 = 5;
 
+/// Appends of a hundred that are arrays, of up to so many events.
+const BATCH_PERCENT: u64 = 20;
+const BATCH_EVENTS_MAX: u64 = 5;
+
+/// Appends of a hundred that say which event of their subject is the last.
+const CONDITIONAL_PERCENT: u64 = 20;
+
 /// What an append was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// Its events are at these positions.
     Stored {
-        position: i64,
+        positions: Vec<i64>,
         is_duplicate: bool,
     },
     /// The server says so, or was not reached.
@@ -53,9 +61,7 @@ pub async fn append(request: RequestBuilder, body: &Value) -> Answer {
     let status = answer.status().as_u16();
     let Ok(answer) = answer.json::<Value>().await else { return Answer::Open };
     match (status, answer["type"].as_str().and_then(|problem| problem.rsplit(':').next())) {
-        (200, _) => {
-            Answer::Stored { position: answer["id"].as_i64().unwrap(), is_duplicate: answer["duplicate"] == true }
-        }
+        (200, _) => stored(&answer),
         (412, Some("precondition-failed")) => Answer::PreconditionFailed,
         (429, _) | (503, Some("unavailable")) => Answer::NotStored,
         (503, Some("outcome-unknown")) => Answer::Open,
@@ -63,15 +69,26 @@ pub async fn append(request: RequestBuilder, body: &Value) -> Answer {
     }
 }
 
-/// Sends an event that has an id until it is acknowledged; `request` is asked for anew each time, as the server may
-/// have moved. `may_be_stored` says whether it was sent before.
-pub async fn insist(request: impl Fn() -> RequestBuilder, body: &Value, mut may_be_stored: bool) -> (i64, bool) {
+fn stored(answer: &Value) -> Answer {
+    let Some(ids) = answer["ids"].as_array() else {
+        let positions = vec![answer["id"].as_i64().unwrap()];
+        return Answer::Stored { positions, is_duplicate: answer["duplicate"] == true };
+    };
+    let is_duplicate = answer.get("duplicates").is_some();
+    assert!(!is_duplicate || answer["duplicates"] == answer["ids"], "a part of a batch was stored before: {answer}");
+    Answer::Stored { positions: ids.iter().map(|id| id.as_i64().unwrap()).collect(), is_duplicate }
+}
+
+/// Sends events that have ids until they are acknowledged; returns their positions, and whether the answer calls them
+/// duplicates. `request` is asked for anew each time, as the server may have moved; `may_be_stored` says whether they
+/// were sent before.
+pub async fn insist(request: impl Fn() -> RequestBuilder, body: &Value, mut may_be_stored: bool) -> (Vec<i64>, bool) {
     let started = Instant::now();
     loop {
         match append(request(), body).await {
-            Answer::Stored { position, is_duplicate } => {
-                assert!(may_be_stored || !is_duplicate, "{body} was never stored, and is a duplicate at {position}");
-                return (position, is_duplicate);
+            Answer::Stored { positions, is_duplicate } => {
+                assert!(may_be_stored || !is_duplicate, "{body} was never stored, and is a duplicate at {positions:?}");
+                return (positions, is_duplicate);
             }
             Answer::NotStored => {}
             Answer::Open => may_be_stored = true,
@@ -82,23 +99,30 @@ pub async fn insist(request: impl Fn() -> RequestBuilder, body: &Value, mut may_
     }
 }
 
-/// Where the events of one client are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the events of one append are.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// There, by the server's word.
-    At(i64),
+    At(Vec<i64>),
     /// Not stored, by the server's word.
     Nowhere,
     /// Nobody said.
     Open,
 }
 
+/// One append, by what its events are called.
+#[derive(Debug)]
+pub struct Sent {
+    pub tokens: Vec<String>,
+    pub fate: Fate,
+}
+
 /// What every client was told, in the order in which it sent.
-pub struct Record(pub Vec<Vec<(String, Fate)>>);
+pub struct Record(pub Vec<Vec<Sent>>);
 
 /// Running clients.
 pub struct Load {
-    clients: Vec<JoinHandle<Vec<(String, Fate)>>>,
+    clients: Vec<JoinHandle<Vec<Sent>>>,
     stopping: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
 }
@@ -108,29 +132,28 @@ impl Load {
     pub fn start(url: &watch::Receiver<String>, clients: Range<u64>, seed: u64) -> Self {
         let (stopping, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |number| {
-            let mut writer =
-                Writer { number, url: url.clone(), http: Client::new(), random: Random::new(seed + number) };
+            let (http, random) = (Client::new(), Random::new(seed + number));
+            let mut writer = Writer { number, url: url.clone(), http, random, last: Some(0) };
             let (stopping, acknowledged) = (Arc::clone(&stopping), Arc::clone(&acknowledged));
             tokio::spawn(async move {
-                let mut sent = Vec::new();
+                let mut appends = Vec::new();
                 while !stopping.load(Ordering::SeqCst) {
-                    let token = format!("{number}-{}", sent.len());
-                    let fate = writer.send(&token).await;
-                    acknowledged.fetch_add(u64::from(matches!(fate, Fate::At(_))), Ordering::SeqCst);
-                    sent.push((token, fate));
+                    let sent = writer.send(appends.len()).await;
+                    acknowledged.fetch_add(u64::from(matches!(sent.fate, Fate::At(_))), Ordering::SeqCst);
+                    appends.push(sent);
                 }
-                sent
+                appends
             })
         };
         let clients = clients.map(start).collect();
         Self { clients, stopping, acknowledged }
     }
 
-    /// Waits until so many more events are acknowledged.
+    /// Waits until so many more appends are acknowledged.
     pub async fn acknowledges(&mut self, more: u64) {
         let wanted = self.acknowledged.load(Ordering::SeqCst) + more;
         let acknowledged = Arc::clone(&self.acknowledged);
-        self.goes_on_until("events are acknowledged", CEILING, || acknowledged.load(Ordering::SeqCst) >= wanted).await;
+        self.goes_on_until("appends are acknowledged", CEILING, || acknowledged.load(Ordering::SeqCst) >= wanted).await;
     }
 
     /// Waits until `reached`; fails at once when a client has failed.
@@ -156,49 +179,75 @@ impl Load {
     }
 }
 
-/// One client.
+/// One client. Nobody else writes to its subject.
 struct Writer {
     number: u64,
     url: watch::Receiver<String>,
     http: Client,
     random: Random,
+    /// The position of its last event, 0 for none; `None` while it does not know.
+    last: Option<i64>,
 }
 
 impl Writer {
-    fn post(&self) -> RequestBuilder {
-        let url = format!("{}/events", *self.url.borrow());
-        self.http.post(url)
+    async fn send(&mut self, number: usize) -> Sent {
+        let is_named = self.random.percent(NAMED_PERCENT);
+        let is_batch = self.random.percent(BATCH_PERCENT);
+        let count = if is_batch { 1 + self.random.below(BATCH_EVENTS_MAX) } else { 1 };
+        let tokens: Vec<_> = (0..count).map(|place| format!("{}-{number}-{place}", self.number)).collect();
+        let mut events = tokens.iter().map(|token| {
+            let mut event = event_body(&format!("client/{}", self.number), token.as_bytes());
+            if is_named {
+                event["id"] = token.as_str().into();
+            }
+            event
+        });
+        let body = if is_batch { events.collect() } else { events.next().unwrap() };
+        let condition = self.last.filter(|_| self.random.percent(CONDITIONAL_PERCENT));
+        let fate =
+            if is_named { self.send_named(&body, condition).await } else { self.send_once(&body, condition).await };
+        match &fate {
+            Fate::At(positions) => self.last = positions.last().copied(),
+            Fate::Nowhere => {}
+            Fate::Open => self.last = None,
+        }
+        Sent { tokens, fate }
     }
 
-    async fn send(&mut self, token: &str) -> Fate {
-        let mut body = event_body(&format!("client/{}", self.number), token.as_bytes());
-        if !self.random.percent(NAMED_PERCENT) {
-            // Without an id it cannot be sent again: what is not known stays unknown.
-            return match append(self.post(), &body).await {
-                Answer::Stored { position, is_duplicate: false } => Fate::At(position),
-                Answer::NotStored => self.pause(Fate::Nowhere).await,
-                Answer::Open => self.pause(Fate::Open).await,
-                other => panic!("{body} has no id: {other:?}"),
-            };
+    fn post(&self, condition: Option<i64>) -> RequestBuilder {
+        let url = format!("{}/events", *self.url.borrow());
+        match condition {
+            None => self.http.post(url),
+            Some(0) => self.http.post(url).header("if-none-match", "*"),
+            Some(last) => self.http.post(url).header("if-match", format!("\"{last}\"")),
         }
-        body["id"] = token.into();
+    }
+
+    /// Without an id it cannot be sent again: what is not known stays unknown.
+    async fn send_once(&self, body: &Value, condition: Option<i64>) -> Fate {
+        let fate = match append(self.post(condition), body).await {
+            Answer::Stored { positions, is_duplicate: false } => return Fate::At(positions),
+            Answer::NotStored => Fate::Nowhere,
+            Answer::Open => Fate::Open,
+            other => panic!("{body} has no id, and is the next after {condition:?}: {other:?}"),
+        };
+        tokio::time::sleep(PAUSE).await;
+        fate
+    }
+
+    async fn send_named(&mut self, body: &Value, condition: Option<i64>) -> Fate {
         let (at_once, once_more) = (self.random.percent(TWICE_PERCENT), self.random.percent(TWICE_PERCENT));
-        let post = || self.post();
+        let post = || self.post(condition);
         if at_once {
-            let (one, other) = tokio::join!(insist(post, &body, true), insist(post, &body, true));
+            let (one, other) = tokio::join!(insist(post, body, true), insist(post, body, true));
             assert_eq!(one.0, other.0, "{body}");
             return Fate::At(one.0);
         }
-        let (position, _) = insist(post, &body, false).await;
+        let (positions, _) = insist(post, body, false).await;
         if once_more {
-            assert_eq!(insist(post, &body, true).await, (position, true), "{body}");
+            assert_eq!(insist(post, body, true).await, (positions.clone(), true), "{body}");
         }
-        Fate::At(position)
-    }
-
-    async fn pause(&self, fate: Fate) -> Fate {
-        tokio::time::sleep(PAUSE).await;
-        fate
+        Fate::At(positions)
     }
 }
 
@@ -240,7 +289,7 @@ pub fn token(event: &Value) -> String {
 }
 
 impl Record {
-    /// Compares what was said with what is true; returns how many events were acknowledged, and how many are open.
+    /// Compares what was said with what is true; returns how many appends were acknowledged, and how many are open.
     pub fn compare(&self, log: &[String]) -> (usize, usize) {
         let mut stored = HashMap::new();
         for (token, position) in log.iter().zip(1_i64..) {
@@ -249,20 +298,21 @@ impl Record {
             }
         }
         let (mut acknowledged, mut open) = (0, 0);
-        for sent in &self.0 {
+        for appends in &self.0 {
             let mut last = 0;
-            for (token, fate) in sent {
-                let found = stored.remove(token.as_str());
-                match fate {
-                    Fate::At(position) => {
-                        assert_eq!(found, Some(*position), "{token} was acknowledged at {position}");
-                        acknowledged += 1;
+            for sent in appends {
+                let found: Vec<_> = sent.tokens.iter().filter_map(|token| stored.remove(token.as_str())).collect();
+                match &sent.fate {
+                    Fate::At(positions) => assert_eq!(&found, positions, "{sent:?}"),
+                    Fate::Nowhere => assert!(found.is_empty(), "{sent:?} is stored, the answer said that it is not"),
+                    Fate::Open => {
+                        assert!(found.is_empty() || found.len() == sent.tokens.len(), "{sent:?} is torn: {found:?}");
+                        open += 1;
                     }
-                    Fate::Nowhere => assert_eq!(found, None, "{token} is stored, the answer said that it is not"),
-                    Fate::Open => open += 1,
                 }
-                if let Some(position) = found {
-                    assert!(position > last, "{token} is at {position}, what its client sent before it at {last}");
+                acknowledged += usize::from(matches!(sent.fate, Fate::At(_)));
+                for position in found {
+                    assert!(position > last, "{sent:?} is at {position}, what its client sent before it at {last}");
                     last = position;
                 }
             }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::commit_proxy::{CommitProxy, Engine, Fault, Pick, Plan};
 use crate::databases;
+use crate::follower::Follower;
 use crate::harness::{Server, event_body};
 use crate::load::{Answer, Load, append, insist, read_log};
 use crate::seeded::{self, Random};
@@ -45,17 +46,22 @@ impl Proxied {
         self.proxy.counters.committed.load(Ordering::SeqCst)
     }
 
-    /// Lets clients append until `reached`, then compares; returns how many events were acknowledged, and how many
+    /// Lets clients append until `reached`, then compares; returns how many appends were acknowledged, and how many
     /// are open.
     async fn append_until(&self, seed: u64, reached: impl Fn() -> bool) -> (usize, usize) {
         let started = Instant::now();
         let url = watch::Sender::new(self.server.url());
+        let reader = Follower::start(url.subscribe());
         let mut load = Load::start(&url.subscribe(), 0..CLIENTS, seed);
         load.goes_on_until("enough commits are hit", PATIENCE, reached).await;
         self.proxy.set(None);
         load.acknowledges(CLIENTS).await;
         let record = load.stop().await;
-        let (acknowledged, open) = record.compare(&read_log(&self.server.url()).await);
+        let log = read_log(&self.server.url()).await;
+        let (acknowledged, open) = record.compare(&log);
+        let followed = reader.finish(log.len()).await;
+        assert!(followed.tokens == log, "the reader saw other events than are stored");
+        assert_eq!(followed.connections, 1, "nothing cuts the reader");
         let commits = self.proxy.counters.commits.load(Ordering::SeqCst);
         println!(
             "{acknowledged} acknowledged, {open} open, {commits} commits, {} hit, {} carried out, {:?}",
@@ -128,11 +134,11 @@ async fn chains_go_on(engine: Engine, variable: &str) {
                 Some(position) => client.post(&url).header("if-match", format!("\"{position}\"")),
                 None => client.post(&url).header("if-none-match", "*"),
             };
-            let (position, _) = insist(request, &body, false).await;
-            assert!(Some(position) > last);
+            let (positions, _) = insist(request, &body, false).await;
+            assert!(positions.last().copied() > last);
             // What was true when it was stored is so for good: the id is known, so nobody asks for the last position.
-            assert_eq!(insist(request, &body, true).await, (position, true));
-            last = Some(position);
+            assert_eq!(insist(request, &body, true).await, (positions.clone(), true));
+            last = positions.last().copied();
         }
     };
     tokio::join!(chain(0), chain(1), chain(2), chain(3));

@@ -5,11 +5,11 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder};
 use tokio::sync::watch;
 
-use crate::commit_proxy::Engine;
+use crate::commit_proxy::{CommitProxy, Engine, Fault, Pick, Plan};
 use crate::databases;
 use crate::follower::Follower;
 use crate::harness::{Server, event_body};
-use crate::load::{Answer, Fate, Load, Record, append, insist, read_log};
+use crate::load::{Answer, Fate, Load, Record, Sent, append, insist, read_log};
 use crate::private_database::PrivateDatabase;
 use crate::seeded::{self, Random};
 
@@ -121,20 +121,20 @@ impl Pair {
     }
 
     /// The same event with an id, three times on each server at once.
-    async fn race_with_an_id(&self, number: usize) -> (String, Fate) {
+    async fn race_with_an_id(&self, number: usize) -> Sent {
         let token = format!("raced-{number}");
         let mut body = event_body("raced", token.as_bytes());
         body["id"] = token.as_str().into();
         let sends = (0..6).map(|turn| insist(move || self.post(turn), &body, true));
         let answers = futures_util::future::join_all(sends).await;
-        let position = answers[0].0;
-        assert!(answers.iter().all(|answer| answer.0 == position), "{answers:?}");
+        let positions = answers[0].0.clone();
+        assert!(answers.iter().all(|answer| answer.0 == positions), "{answers:?}");
         assert_eq!(answers.iter().filter(|answer| !answer.1).count(), 1, "one was first: {answers:?}");
-        (token, Fate::At(position))
+        Sent { tokens: vec![token], fate: Fate::At(positions) }
     }
 
     /// Twenty events that each ask to be the next of one subject, after `last`.
-    async fn race_for_a_place(&self, round: usize, last: Option<i64>) -> (i64, Vec<(String, Fate)>) {
+    async fn race_for_a_place(&self, round: usize, last: Option<i64>) -> (i64, Vec<Sent>) {
         let sends = (0..20).map(async |turn| {
             let token = format!("place-{round}-{turn}");
             let request = match last {
@@ -142,43 +142,49 @@ impl Pair {
                 None => self.post(turn).header("if-none-match", "*"),
             };
             let fate = match append(request, &event_body("place", token.as_bytes())).await {
-                Answer::Stored { position, is_duplicate: false } => Fate::At(position),
+                Answer::Stored { positions, is_duplicate: false } => Fate::At(positions),
                 Answer::PreconditionFailed => Fate::Nowhere,
                 other => panic!("{token}: {other:?}"),
             };
-            (token, fate)
+            Sent { tokens: vec![token], fate }
         });
-        let mut answers = futures_util::future::join_all(sends).await;
-        let winners: Vec<_> = answers.extract_if(.., |(_, fate)| *fate != Fate::Nowhere).collect();
-        let [(token, Fate::At(position))] = winners.as_slice() else { panic!("not one winner: {winners:?}") };
-        answers.push((token.clone(), Fate::At(*position)));
-        (*position, answers)
+        let answers = futures_util::future::join_all(sends).await;
+        let positions = answers.iter().filter_map(|sent| match &sent.fate {
+            Fate::At(positions) => Some(positions[0]),
+            Fate::Nowhere | Fate::Open => None,
+        });
+        let [position] = positions.collect::<Vec<_>>()[..] else { panic!("not one winner: {answers:?}") };
+        (position, answers)
     }
 }
 
-async fn two_servers_share(variable: &str) {
+async fn two_servers_share(engine: Engine, variable: &str, swallowed_percent: u64) {
     const RACES: usize = 30;
     let seed = seeded::seed();
-    let database = databases::fresh(variable, "torture_pair").await;
+    let mut database = databases::fresh(variable, &format!("torture_pair_{swallowed_percent}")).await;
+    let proxy = CommitProxy::start(engine, databases::address(&database)).await;
+    database.set_port(Some(proxy.port)).unwrap();
     let envs = [("DATABASE_URL", database.as_str())];
-    let pair =
-        Pair { servers: [Server::start(&[], &envs).await, Server::start(&[], &envs).await], client: Client::new() };
+    let servers = [Server::start(&[], &envs).await, Server::start(&[], &envs).await];
+    let pair = Pair { servers, client: Client::new() };
+    let pick = Pick::Percent(swallowed_percent, Random::new(seed));
+    proxy.set(Some(Plan { fault: Fault::SwallowCommitAnswer, pick, most: u64::MAX }));
     let urls = pair.servers.each_ref().map(|server| watch::Sender::new(server.url()));
     let followers = urls.iter().map(|url| Follower::start(url.subscribe())).collect();
     let mut loads = [
         Load::start(&urls[0].subscribe(), 0..CLIENTS / 2, seed),
         Load::start(&urls[1].subscribe(), CLIENTS / 2..CLIENTS, seed),
     ];
-    let mut extra = Vec::new();
+    // Each a client of its own: they do not send one after the other.
+    let mut racers = Vec::new();
     let mut last = None;
     for round in 0..RACES {
-        extra.push(vec![pair.race_with_an_id(round).await]);
+        racers.push(vec![pair.race_with_an_id(round).await]);
         let (position, answers) = pair.race_for_a_place(round, last).await;
         last = Some(position);
-        // Clients of their own: they did not send one after the other.
-        extra.extend(answers.into_iter().map(|answer| vec![answer]));
+        racers.extend(answers.into_iter().map(|answer| vec![answer]));
     }
-    let mut record = Record(extra);
+    let mut record = Record(racers);
     for load in &mut loads {
         load.acknowledges(CLIENTS).await;
     }
@@ -191,10 +197,20 @@ async fn two_servers_share(variable: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_share_mariadb() {
-    two_servers_share("EVENTS_DB_TEST_MARIADB_URL").await;
+    two_servers_share(Engine::MySql, "EVENTS_DB_TEST_MARIADB_URL", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_share_postgresql() {
-    two_servers_share("EVENTS_DB_TEST_POSTGRES_URL").await;
+    two_servers_share(Engine::Postgres, "EVENTS_DB_TEST_POSTGRES_URL", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_lose_answers_of_mariadb() {
+    two_servers_share(Engine::MySql, "EVENTS_DB_TEST_MARIADB_URL", 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_lose_answers_of_postgresql() {
+    two_servers_share(Engine::Postgres, "EVENTS_DB_TEST_POSTGRES_URL", 30).await;
 }
