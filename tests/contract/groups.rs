@@ -265,6 +265,20 @@ pub(crate) async fn request_that_the_database_rejects_can_be_told_apart(store: &
     assert_eq!(append(&*repository, events(&["a", "b"])).await, [position(1), position(2)]);
 }
 
+pub(crate) async fn writer_whose_row_is_gone_goes_on(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    for round in 0..2 {
+        append(&*repository, events(&["a", "b"])).await;
+        foreign.execute_unprepared("DELETE FROM event_writer").await.unwrap();
+        append(&*repository, events(&["a"])).await;
+        foreign.execute_unprepared("DELETE FROM event_writer").await.unwrap();
+        let checked = group(&*repository, vec![expecting(None, event(&format!("new-{round}")))]).await;
+        assert!(checked[0].is_ok(), "{checked:?}");
+    }
+    assert_eq!(positions(&whole_log(&*repository).await), (1..=8).collect::<Vec<_>>());
+}
+
 pub(crate) async fn large_group_is_taken_whole(store: &Store) {
     let repository = store.open().await;
     let large = |bytes: usize| NewEvent { data: Bytes::from(vec![0xA5; bytes]), ..event("a") };

@@ -80,6 +80,7 @@ mod databases {
         [
             foreign::rolled_back_transactions_leave_no_gap,
             groups::request_that_the_database_rejects_can_be_told_apart,
+            groups::writer_whose_row_is_gone_goes_on,
         ]
     );
 }

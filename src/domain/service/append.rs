@@ -1,7 +1,9 @@
 //! Appending events: many callers, one writer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appended};
 use crate::domain::position::Position;
@@ -66,7 +68,7 @@ pub enum AppendEventsError {
 pub(super) type AppendAnswer = Result<Vec<Appended>, AppendEventsError>;
 
 /// What became of a group of requests, for those who watch.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct GroupReport {
     /// How long each request waited for its turn.
     pub waits: Vec<Duration>,
@@ -215,5 +217,159 @@ impl GroupReport {
             Err(AppendEventsError::Refused(AppendRefusal::IdConflict { .. })) => self.id_conflicts += 1,
             Err(_) => self.failures += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures_util::StreamExt;
+    use futures_util::stream::{self, BoxStream};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::domain::append::{LogView, plan};
+    use crate::domain::attribute::{EventSource, EventType, Subject};
+    use crate::domain::event::{NewEvent, StoredEvent};
+    use crate::domain::filter::Filter;
+    use crate::domain::service::ServiceLimits;
+    use crate::ports::event_repository::{DeleteError, EventRepository, Page, ReadError, ReadQuery};
+    use crate::ports::notifier::Notifier;
+
+    /// Takes everything but events of the type `poison`, and forgets it.
+    struct Picky;
+
+    struct Silence;
+
+    #[async_trait]
+    impl EventRepository for Picky {
+        async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+            let mut events = requests.iter().flat_map(|request| &request.events);
+            match events.find(|event| event.event_type.as_str() == "poison") {
+                Some(_) => Err(AppendError::Rejected("poison".into())),
+                None => Ok(plan(&requests, Position::FIRST, &LogView::default()).outcomes),
+            }
+        }
+
+        async fn get(&self, _: Position) -> Result<Option<StoredEvent>, ReadError> {
+            Ok(None)
+        }
+
+        async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
+            Ok(Page { events: Vec::new(), through: query.through })
+        }
+
+        async fn head(&self) -> Result<Option<Position>, ReadError> {
+            Ok(None)
+        }
+
+        async fn subjects(&self, _: Option<Subject>, _: usize) -> Result<Vec<Subject>, ReadError> {
+            Ok(Vec::new())
+        }
+
+        async fn delete(&self, _: Filter, _: Position, _: Position) -> Result<u64, DeleteError> {
+            Ok(0)
+        }
+    }
+
+    #[async_trait]
+    impl Notifier for Silence {
+        async fn notify(&self, _: Position) {}
+
+        fn listen(&self) -> BoxStream<'static, Position> {
+            stream::pending().boxed()
+        }
+    }
+
+    fn service() -> EventService {
+        let limits = ServiceLimits {
+            event_bytes_max: 10,
+            batch_events_max: 3,
+            batch_bytes_max: 30,
+            queue_events_max: 100,
+            queue_bytes_max: 1_000,
+            subscriptions_max: 1,
+            first_page_events: 1,
+            client_buffer_events: 1,
+        };
+        EventService::new(Arc::new(Picky), Arc::new(Silence), limits, CancellationToken::new())
+    }
+
+    fn request(event_type: &str, bytes: usize, count: usize) -> AppendRequest {
+        let event = NewEvent {
+            id: None,
+            event_source: EventSource::from_stored(String::new()),
+            event_type: EventType::from_stored(event_type.to_owned()),
+            subject: Subject::from_stored(String::new()),
+            time: None,
+            data: Bytes::from(vec![0; bytes]),
+        };
+        AppendRequest { events: vec![event; count], preconditions: Vec::new() }
+    }
+
+    /// Appends all of them at once, waits for `pause`, then writes; returns the answers and the reports.
+    async fn write_after(pause: Duration, requests: Vec<AppendRequest>) -> (Vec<AppendAnswer>, Vec<GroupReport>) {
+        let service = service();
+        let waiting: Vec<_> = requests
+            .into_iter()
+            .map(|request| {
+                let service = service.clone();
+                tokio::spawn(async move { service.append(request).await })
+            })
+            .collect();
+        // On one thread, they are all in the queue once this task has its turn again.
+        tokio::task::yield_now().await;
+        tokio::time::advance(pause).await;
+        service.core.queue.close();
+        let mut reports = Vec::new();
+        service.write_queued(|report| reports.push(report.clone())).await;
+        let mut answers = Vec::new();
+        for answer in waiting {
+            answers.push(answer.await.unwrap());
+        }
+        (answers, reports)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rejected_request_does_not_take_its_neighbours_along() {
+        let requests = vec![request("good", 1, 1), request("poison", 1, 1), request("good", 1, 2)];
+        let (answers, reports) = write_after(Duration::ZERO, requests).await;
+        assert_eq!((answers[0].as_ref().unwrap().len(), answers[2].as_ref().unwrap().len()), (1, 2));
+        let AppendEventsError::Store(error) = answers[1].as_ref().unwrap_err() else { panic!("{answers:?}") };
+        assert!(matches!(**error, AppendError::Rejected(_)));
+        let [report] = reports.as_slice() else { panic!("{reports:?}") };
+        assert_eq!((report.stored, report.failures, report.waits.len()), (3, 1, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_waits_for_its_turn_up_to_a_limit() {
+        let (answers, _) = write_after(QUEUE_WAIT_MAX, vec![request("good", 1, 1)]).await;
+        assert!(answers[0].is_ok());
+        let late = QUEUE_WAIT_MAX + Duration::from_millis(1);
+        let (answers, reports) = write_after(late, vec![request("good", 1, 1)]).await;
+        assert!(matches!(answers[0], Err(AppendEventsError::Overdue)), "{answers:?}");
+        assert_eq!((reports[0].stored, reports[0].failures), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_is_bounded_in_events_and_bytes() {
+        let refusal = async |request| service().append(request).await.unwrap_err();
+        let taken = vec![request("", 10, 3), request("0123456789012345678901234567890", 10, 1)];
+        let (answers, _) = write_after(Duration::ZERO, taken).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert!(matches!(refusal(request("", 11, 1)).await, AppendEventsError::TooLarge { bytes: 11, bytes_max: 10 }));
+        let too_many = refusal(request("", 1, 4)).await;
+        assert!(matches!(too_many, AppendEventsError::TooManyEvents { events: 4, events_max: 3 }), "{too_many}");
+        let too_large = refusal(request("x", 10, 3)).await;
+        assert!(matches!(too_large, AppendEventsError::BatchTooLarge { bytes: 33, bytes_max: 30 }), "{too_large}");
+    }
+
+    #[tokio::test]
+    async fn service_that_goes_down_refuses() {
+        let service = service();
+        service.finish_writes().await;
+        let answer = service.append(request("", 1, 1)).await;
+        assert!(matches!(answer, Err(AppendEventsError::ShuttingDown)), "{answer:?}");
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::domain::append::AppendRequest;
 use crate::domain::service::append::{AppendAnswer, AppendEventsError};

@@ -12,6 +12,7 @@ use crate::adapters::repository::sea_orm::durability;
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::migration;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::Fault;
 
 /// Connections that delete. Appends have one of their own, outside of any pool.
@@ -35,6 +36,9 @@ const SQLITE_CHECKPOINT_PAGES: &str = "8000";
 
 /// How long to wait before a busy file is opened again.
 const SQLITE_OPEN_WAIT: Duration = Duration::from_millis(20);
+
+/// When the row of a writer that is idle or gone is removed: long after anybody could still ask for its last commit.
+const WRITER_FORGOTTEN_AFTER_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// The first SQLite without the WAL-reset bug. Source: SQLite, "Release History".
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -105,6 +109,7 @@ impl Store {
         let engine = migration::migrate(connect(config, backend, Role::Migrator).await?).await?;
         let deleter = connect(config, backend, Role::Deleter).await?;
         check(&deleter, engine, config).await?;
+        forget_old_writers(&deleter).await?;
         let readers = connect(config, backend, Role::Reader).await?;
         let dialect = Dialect { backend, engine };
         let writer = Mutex::new(Writer::new(connector(dialect, &deleter), retries));
@@ -119,6 +124,14 @@ enum Role {
     Migrator,
     Deleter,
     Reader,
+}
+
+/// Removes the rows of processes that have not written for long. One that lives all the same makes its row anew.
+async fn forget_old_writers(db: &DatabaseConnection) -> Result<(), ConnectError> {
+    let now = Timestamp::now().unix_micros() / 1_000_000;
+    let sql = format!("DELETE FROM event_writer WHERE used_at < {}", now - WRITER_FORGOTTEN_AFTER_SECONDS);
+    db.execute_unprepared(&sql).await?;
+    Ok(())
 }
 
 /// The way to a connection with the settings of the pool `like`.

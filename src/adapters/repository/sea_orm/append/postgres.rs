@@ -119,8 +119,8 @@ impl WriterConnection for PostgresWriter {
             Ok(Err(error)) => Err(Failure { error: sqlx::Error::Decode(error.into()), may_be_committed: true }),
             // An error in so many words undid the statement.
             Err(error) => {
-                let may_be_committed = Effect::of_driver(&error) == Effect::Lost && !is_fenced_off(&error);
-                Err(Failure { error, may_be_committed })
+                let may_be_committed = Effect::of_driver(&error) == Effect::Lost;
+                Err(Failure { error: told_apart(error), may_be_committed })
             }
         }
     }
@@ -183,8 +183,8 @@ impl WriterConnection for PostgresWriter {
         let moved = query.execute(&mut self.connection).await?.rows_affected();
         let note = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3 WHERE writer = $4";
         let query = sqlx::query(note).bind(commit.number).bind(commit.fence).bind(last);
-        let noted = query.bind(commit.writer.0.as_slice()).execute(&mut self.connection).await?.rows_affected();
-        if (moved, noted) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+        let noted = query.bind(commit.writer.0.as_slice()).execute(&mut self.connection).await.map_err(told_apart)?;
+        if (moved, noted.rows_affected()) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -229,7 +229,10 @@ fn column<'r, T>(rows: &'r [Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T
     rows.iter().map(value).collect()
 }
 
-/// The division by zero of a statement whose fence has fallen: it did not commit.
-fn is_fenced_off(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "22012")
+/// A division by zero says that the fence has fallen or the writer's row is gone: the connection is of no more use.
+fn told_apart(error: sqlx::Error) -> sqlx::Error {
+    match error.as_database_error().and_then(DatabaseError::code) {
+        Some(code) if code == "22012" => sqlx::Error::Protocol("the writer was fenced off".to_owned()),
+        Some(_) | None => error,
+    }
 }
