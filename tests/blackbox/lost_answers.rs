@@ -143,7 +143,8 @@ async fn chains_go_on(engine: Engine, variable: &str) {
     };
     tokio::join!(chain(0), chain(1), chain(2), chain(3));
     proxied.proxy.set(None);
-    assert!(proxied.swallowed() > CHAINS * LINKS / 4, "{}", proxied.swallowed());
+    // One commit may carry a link of every chain.
+    assert!(proxied.swallowed() > LINKS / 4, "{}", proxied.swallowed());
     let log = read_log(&proxied.server.url()).await;
     for number in 0..CHAINS {
         let links: Vec<_> = log.iter().filter(|token| token.starts_with(&format!("{number}-"))).collect();
