@@ -33,8 +33,13 @@ pub(crate) async fn empty_batch_takes_no_position(store: &Store) {
 }
 
 pub(crate) async fn racing_writers_are_read_once_in_order(store: &Store) {
-    const WRITERS: usize = 8;
-    const APPENDS: usize = 25;
+    race(store).await;
+}
+
+/// Writers over two processes, and a reader in a third one, which sees every event once and in order.
+pub(crate) async fn race(store: &Store) {
+    const WRITERS: usize = 16;
+    const APPENDS: usize = 15;
     let processes = [store.open().await, store.open().await];
     let total: i64 = (0..WRITERS * APPENDS).map(|number| i64::try_from(number % 3 + 1).unwrap()).sum();
     let reader = tokio::spawn(follow(store.open().await, total));

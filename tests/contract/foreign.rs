@@ -5,6 +5,7 @@ use std::sync::Arc;
 use events_db::domain::position::Position;
 use sea_orm::{ConnectionTrait, DatabaseConnection, SqlErr, TransactionTrait};
 
+use crate::append::race;
 use crate::reading::{append, event, events, position, positions, whole_log};
 use crate::store::Store;
 
@@ -24,6 +25,30 @@ pub(crate) async fn rolled_back_transactions_leave_no_gap(store: &Store) {
         assert_eq!(append.await.unwrap(), [position(2 * number - 1), position(2 * number)]);
     }
     assert_eq!(positions(&whole_log(&*repository).await), (1..=10).collect::<Vec<_>>());
+}
+
+pub(crate) async fn racing_writers_pass_between_rollbacks(store: &Store) {
+    // Makes the tables.
+    drop(store.open().await);
+    let foreign = store.foreign().await;
+    let rolling_back = tokio::spawn(async move {
+        loop {
+            let transaction = foreign.begin().await.unwrap();
+            // Both fail now and then where somebody else is writing, and then there is nothing to roll back.
+            for sql in [
+                "UPDATE event_head SET position = position + 10",
+                "UPDATE event_writer SET commit_number = commit_number + 10",
+            ] {
+                let _in_the_way = transaction.execute_unprepared(sql).await;
+            }
+            let _nothing_begun = transaction.rollback().await;
+            tokio::task::yield_now().await;
+        }
+    });
+    race(store).await;
+    assert!(!rolling_back.is_finished(), "it goes on as long as the writers do");
+    rolling_back.abort();
+    let _aborted = rolling_back.await;
 }
 
 async fn insert(foreign: &DatabaseConnection) -> i64 {

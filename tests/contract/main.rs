@@ -79,8 +79,24 @@ mod databases {
         [sqlite: Sqlite, mariadb: MariaDb, mysql: MySql, postgres: Postgres],
         [
             foreign::rolled_back_transactions_leave_no_gap,
+            foreign::racing_writers_pass_between_rollbacks,
             groups::request_that_the_database_rejects_can_be_told_apart,
             groups::writer_whose_row_is_gone_goes_on,
+        ]
+    );
+}
+
+mod tls {
+    contract!(
+        [postgres: PostgresOverTls],
+        [
+            append::batch_is_contiguous_and_in_order,
+            append::events_are_kept_as_given,
+            groups::requests_of_a_group_follow_each_other,
+            groups::preconditions_hold_or_refuse,
+            groups::request_that_the_database_rejects_can_be_told_apart,
+            groups::writer_whose_row_is_gone_goes_on,
+            groups::large_group_is_taken_whole,
         ]
     );
 }

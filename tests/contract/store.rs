@@ -22,6 +22,8 @@ pub(crate) enum Engine {
     MariaDb,
     MySql,
     Postgres,
+    /// Large statements take another way there.
+    PostgresOverTls,
 }
 
 /// A database of one case.
@@ -51,10 +53,10 @@ impl Store {
                 let url = format!("sqlite://{}", directory.path().join("events.db").display());
                 Kind::File { url, _directory: directory }
             }
-            Engine::MariaDb => on_server("EVENTS_DB_TEST_MARIADB_URL", "", "").await,
-            Engine::MySql => on_server("EVENTS_DB_TEST_MYSQL_URL", "", "").await,
-            // The usual template cannot be copied while somebody is connected to it.
-            Engine::Postgres => on_server("EVENTS_DB_TEST_POSTGRES_URL", "TEMPLATE template0", "WITH (FORCE)").await,
+            Engine::MariaDb => on_server("EVENTS_DB_TEST_MARIADB_URL", "", "", "").await,
+            Engine::MySql => on_server("EVENTS_DB_TEST_MYSQL_URL", "", "", "").await,
+            Engine::Postgres => on_postgres("sslmode=disable").await,
+            Engine::PostgresOverTls => on_postgres("sslmode=require").await,
         };
         Self { kind }
     }
@@ -100,7 +102,12 @@ impl Store {
     }
 }
 
-async fn on_server(variable: &str, create_with: &str, drop_with: &str) -> Kind {
+async fn on_postgres(parameters: &str) -> Kind {
+    // The usual template cannot be copied while somebody is connected to it.
+    on_server("EVENTS_DB_TEST_POSTGRES_URL", parameters, "TEMPLATE template0", "WITH (FORCE)").await
+}
+
+async fn on_server(variable: &str, parameters: &str, create_with: &str, drop_with: &str) -> Kind {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let Ok(admin_url) = std::env::var(variable) else {
         panic!("{variable} is not set: `cargo xtask test` starts the servers and sets it");
@@ -110,6 +117,7 @@ async fn on_server(variable: &str, create_with: &str, drop_with: &str) -> Kind {
     let name = format!("contract_{}_{nanos}_{count}", std::process::id());
     let mut url = Url::parse(&admin_url).unwrap();
     url.set_path(&name);
+    url.set_query(Some(parameters).filter(|parameters| !parameters.is_empty()));
     let admin = connect(&admin_url).await;
     admin.execute_unprepared(&format!("CREATE DATABASE {name} {create_with}")).await.unwrap();
     Kind::Server { url: url.into(), admin, drop: format!("DROP DATABASE {name} {drop_with}") }
