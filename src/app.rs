@@ -24,13 +24,16 @@ use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts, SeaOrmRepo
 use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
-use crate::domain::service::{EventService, ServiceLimits};
+use crate::domain::service::{EventService, GroupReport, ServiceLimits};
 use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
 use crate::ports::event_repository::{EventRepository, ReadError};
 
 /// First and longest wait before the database is tried again at start.
 const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How often failing appends are logged at the most.
+const APPEND_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
@@ -136,7 +139,12 @@ impl App {
         let service = self.service.clone();
         let told = ready.clone();
         let (appender, appends) = (self.service.clone(), Arc::clone(&self.metrics));
-        tokio::spawn(async move { appender.write_queued(|group| appends.record_group(group)).await });
+        let mut trouble = AppendTrouble::default();
+        let on_group = move |group: &GroupReport| {
+            appends.record_group(group);
+            trouble.note(group);
+        };
+        tokio::spawn(async move { appender.write_queued(on_group).await });
         let follower = tokio::spawn(async move { service.follow_head(|answer| note_probe(&told, answer)).await });
         if let Some(certificate) = &self.certificate {
             tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
@@ -181,6 +189,24 @@ impl App {
         });
         let multiplex = Multiplex { grpc, rest }.with_cors(&self.origins);
         MapRequestLayer::new(read_on).layer(OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex))
+    }
+}
+
+/// Logs why appends fail, seldom enough for an outage under load.
+#[derive(Default)]
+struct AppendTrouble {
+    failures: usize,
+    logged: Option<Instant>,
+}
+
+impl AppendTrouble {
+    fn note(&mut self, group: &GroupReport) {
+        self.failures += group.failures;
+        let Some(error) = &group.error else { return };
+        if self.logged.is_none_or(|logged| logged.elapsed() >= APPEND_LOG_INTERVAL) {
+            tracing::warn!(error = error_chain(error), failures = self.failures, "appends fail");
+            *self = Self { failures: 0, logged: Some(Instant::now()) };
+        }
     }
 }
 

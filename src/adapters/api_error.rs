@@ -168,7 +168,8 @@ impl From<AppendEventsError> for ApiError {
                         "the event store went away while it stored the event: it may be stored or not",
                     ),
                 };
-                Self::caused(kind, detail, error.into())
+                // The cause is one for the whole group, and logged with that.
+                Self::new(kind, detail)
             }
         }
     }

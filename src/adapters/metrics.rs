@@ -127,6 +127,7 @@ mod tests {
             failed_preconditions: 1,
             id_conflicts: 1,
             failures: 1,
+            error: None,
         });
         metrics.record_group(&GroupReport { duplicates: 1, ..GroupReport::default() });
         let text = metrics.render();

@@ -29,6 +29,9 @@ pub use connect::{ConnectError, StoreConfig};
 /// How long the database may take for one call: clients hear of an outage within 5 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How long a read is repeated over connections that turn out to be closed, which takes no time each.
+const STALE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// The log in a relational database.
 ///
 /// Database work runs in tasks of its own: a caller that leaves cannot drop a query half-way and leave its connection
@@ -73,6 +76,23 @@ impl SeaOrmRepository {
             }
         }
     }
+
+    /// Reads by `work`, again when the connection turns out to be one of a database that has gone and come back: each of
+    /// the pool's is found out by its first use.
+    async fn read_again<T, W>(&self, work: impl Fn(Arc<Store>) -> W) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
+        let started = tokio::time::Instant::now();
+        for _ in 0..connect::READERS {
+            match self.detached(&work).await {
+                Err(error) if fault::is_stale_connection(&error) && started.elapsed() < STALE_TIME_MAX => {}
+                answer => return answer,
+            }
+        }
+        self.detached(&work).await
+    }
 }
 
 /// The database did not answer in time.
@@ -95,19 +115,27 @@ impl EventRepository for SeaOrmRepository {
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {
-        self.detached(move |store| async move { read::get(&store, position).await }).await
+        self.read_again(move |store| async move { read::get(&store, position).await }).await
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
-        self.detached(|store| async move { read::page(&store, query).await }).await
+        self.read_again(|store| {
+            let query = query.clone();
+            async move { read::page(&store, query).await }
+        })
+        .await
     }
 
     async fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.detached(|store| async move { read::head(&store).await }).await
+        self.read_again(|store| async move { read::head(&store).await }).await
     }
 
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
-        self.detached(move |store| async move { read::subjects(&store, after, limit).await }).await
+        self.read_again(|store| {
+            let after = after.clone();
+            async move { read::subjects(&store, after, limit).await }
+        })
+        .await
     }
 
     async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError> {

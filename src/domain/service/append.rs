@@ -84,6 +84,8 @@ pub struct GroupReport {
     pub id_conflicts: usize,
     /// Requests that the store did not acknowledge.
     pub failures: usize,
+    /// Why not, for one of them.
+    pub error: Option<Arc<AppendError>>,
 }
 
 impl EventService {
@@ -215,7 +217,12 @@ impl GroupReport {
             }
             Err(AppendEventsError::Refused(AppendRefusal::Precondition { .. })) => self.failed_preconditions += 1,
             Err(AppendEventsError::Refused(AppendRefusal::IdConflict { .. })) => self.id_conflicts += 1,
-            Err(_) => self.failures += 1,
+            Err(error) => {
+                self.failures += 1;
+                if let AppendEventsError::Store(error) = error {
+                    self.error = Some(Arc::clone(error));
+                }
+            }
         }
     }
 }
@@ -340,6 +347,7 @@ mod tests {
         assert!(matches!(**error, AppendError::Rejected(_)));
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
         assert_eq!((report.stored, report.failures, report.waits.len()), (3, 1, 3));
+        assert!(report.error.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,10 @@ use rows::rows;
 /// How long the database may take for a group, repetitions and all.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a commit may take to answer before it is settled over another connection, which waits for it if it is under
+/// way: so that there is time left for that.
+const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
 /// Longest wait between two attempts.
 const CONFLICT_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -270,12 +274,13 @@ async fn within<T>(
     tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| Err(too_late()))
 }
 
-/// A commit without an answer at the deadline may have happened.
+/// A commit without an answer in time may have happened.
 async fn within_commit<T>(
     deadline: tokio::time::Instant,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let late = |_| Err(Failure { error: too_late(), may_be_committed: true });
+    let deadline = deadline.min(tokio::time::Instant::now() + COMMIT_TIMEOUT);
     tokio::time::timeout_at(deadline, work).await.unwrap_or_else(late)
 }
 

@@ -19,7 +19,7 @@ use crate::ports::event_repository::Fault;
 const DELETERS: u32 = 2;
 
 /// Connections that read.
-const READERS: u32 = 16;
+pub(super) const READERS: u32 = 16;
 
 /// How long a call waits for a free connection; below the time a whole call may take.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -49,6 +49,17 @@ pub(super) fn read_error(error: DbErr) -> ReadError {
     }
 }
 
+/// Whether a read failed because its connection had been closed meanwhile.
+pub(super) fn is_stale_connection(error: &ReadError) -> bool {
+    let ReadError::Unavailable(fault) = error else { return false };
+    let error = fault.downcast_ref::<DbErr>().and_then(driver_error);
+    match error {
+        Some(sqlx::Error::Io(_)) => true,
+        Some(error) => error.as_database_error().is_some_and(is_going_away),
+        None => false,
+    }
+}
+
 fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error))

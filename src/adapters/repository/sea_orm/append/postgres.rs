@@ -66,6 +66,8 @@ pub(super) struct PostgresWriter {
     dialect: Dialect,
     connection: PgConnection,
     statement_bytes: usize,
+    /// Whether a BEGIN was sent that nothing has ended: a ROLLBACK without one is logged as a warning.
+    is_in_transaction: bool,
 }
 
 impl PostgresWriter {
@@ -74,7 +76,8 @@ impl PostgresWriter {
         connection.execute(sqlx::raw_sql(SETTINGS)).await?;
         let is_tls = "SELECT COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)";
         let is_tls: bool = sqlx::query_scalar(is_tls).fetch_one(&mut connection).await?;
-        Ok(Self { dialect, connection, statement_bytes: if is_tls { TLS_STATEMENT_BYTES } else { usize::MAX } })
+        let statement_bytes = if is_tls { TLS_STATEMENT_BYTES } else { usize::MAX };
+        Ok(Self { dialect, connection, statement_bytes, is_in_transaction: false })
     }
 
     /// Appends `rows` by several statements in a transaction.
@@ -126,6 +129,7 @@ impl WriterConnection for PostgresWriter {
     }
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
+        self.is_in_transaction = true;
         self.connection.execute(sqlx::raw_sql("BEGIN")).await?;
         let lock = sqlx::query("SELECT position, recorded_at FROM event_head WHERE id = 1 FOR UPDATE");
         let head = lock.fetch_one(&mut self.connection).await?;
@@ -188,16 +192,24 @@ impl WriterConnection for PostgresWriter {
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
-        let committed = self.connection.execute(sqlx::raw_sql("COMMIT")).await;
-        committed.map(|_| ()).map_err(|error| {
-            let may_be_committed = Effect::of_driver(&error) != Effect::Conflict;
-            Failure { error, may_be_committed }
-        })
+        match self.connection.execute(sqlx::raw_sql("COMMIT")).await {
+            Ok(_) => {
+                self.is_in_transaction = false;
+                Ok(())
+            }
+            Err(error) => {
+                let may_be_committed = Effect::of_driver(&error) != Effect::Conflict;
+                Err(Failure { error, may_be_committed })
+            }
+        }
     }
 
     async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        // Outside of a transaction this is but a notice.
-        self.connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(|_| ())
+        if self.is_in_transaction {
+            self.connection.execute(sqlx::raw_sql("ROLLBACK")).await?;
+            self.is_in_transaction = false;
+        }
+        Ok(())
     }
 }
 
