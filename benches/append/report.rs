@@ -161,7 +161,9 @@ impl Report<'_> {
             format!("An event has {PAYLOAD_BYTES} bytes of data and one of {SUBJECTS} subjects."),
             "Every client asks again as soon as it is answered; one thread drives all clients.".to_owned(),
             "SQLite: write-ahead log, `synchronous = FULL`. The other databases run with their defaults.".to_owned(),
-            "The server reaches MySQL over TLS, as it does by default; raw connections do without.".to_owned(),
+            "The server reaches MySQL over TLS, as it does by default; raw connections, and all to the others, do \
+             without."
+                .to_owned(),
             format!(
                 "Raw rows go into the server's own table with explicit ids, each statement a transaction: {RAW_ROWS} \
                  rows, or {BATCH_EVENTS} against batches of {BATCH_EVENTS} over {BATCH_CONNECTIONS} connections."

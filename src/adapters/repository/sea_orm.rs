@@ -10,10 +10,12 @@ mod query;
 mod read;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 
 use crate::domain::append::{AppendOutcome, AppendRequest};
 use crate::domain::attribute::Subject;
@@ -34,8 +36,8 @@ const STALE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The log in a relational database.
 ///
-/// Database work runs in tasks of its own: a caller that leaves cannot drop a query half-way and leave its connection
-/// out of step.
+/// Reads and deletions run in tasks of their own: a caller that leaves cannot drop a query half-way and leave its
+/// connection out of step.
 pub struct SeaOrmRepository {
     store: Arc<Store>,
     retries: Arc<RetryCounts>,
@@ -108,10 +110,13 @@ impl From<NoAnswer> for ReadError {
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for SeaOrmRepository {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
-        // Bounded by itself, because only the writer knows what a late answer may have been.
-        let store = Arc::clone(&self.store);
-        let appending = tokio::spawn(async move { store.writer.lock().await.append(&requests).await });
-        appending.await.unwrap_or_else(|panic| Err(AppendError::OutcomeUnknown(panic.into())))
+        // Not in a task of its own, which would cost a lone event two hand-overs: a writer that is dropped half-way drops
+        // its connection too. And bounded by itself: only the writer knows what a late answer may have been.
+        let appending = async { self.store.writer.lock().await.append(&requests).await };
+        match AssertUnwindSafe(appending).catch_unwind().await {
+            Ok(answer) => answer,
+            Err(_panic) => Err(AppendError::OutcomeUnknown("the writer has panicked".into())),
+        }
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

@@ -1,6 +1,7 @@
 //! Writing to `MySQL` and `MariaDB`.
 //!
-//! A transaction is two round trips: all its statements as one text, then the commit. Values are written as hexadecimal
+//! A transaction is two round trips: all its statements as one text, then the commit. Each statement costs more than a
+//! row, so they are few, and every statement begins a transaction where none is open. Values are written as hexadecimal
 //! literals, which need no escape; a text has no shape that a statement cache would have to keep, whatever the number
 //! of rows. Because the commit is only sent once the rest was answered, a connection given up before that can never
 //! commit, however late its last packet arrives.
@@ -14,7 +15,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row a
 use sea_orm::{DbErr, QueryResult};
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, log_is_full, recorded_after,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -59,7 +60,7 @@ impl MySqlWriter {
         let mut writer = Self { dialect, connection, packet_bytes: PACKET_BYTES };
         let mut settings = format!(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-             SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+             SET SESSION autocommit = 0, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
              innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT_SECONDS}, wait_timeout = {WAIT_TIMEOUT_SECONDS}"
         );
         if dialect.engine == Engine::MariaDb {
@@ -87,13 +88,26 @@ impl MySqlWriter {
         Ok(rows)
     }
 
-    /// Sends `script` in packets; returns the rows of the last one.
+    /// Sends `script` in packets and returns all rows.
     async fn send(&mut self, script: Script) -> Result<Vec<MySqlRow>, sqlx::Error> {
         let mut rows = Vec::new();
         for packet in script.packets {
-            rows = self.run(packet).await?;
+            rows.extend(self.run(packet).await?);
         }
         Ok(rows)
+    }
+
+    /// Appends `rows` where the head must be looked at first.
+    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let inserted = async {
+            let head = self.lock_head().await?;
+            let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
+            self.insert(commit, &head, first, rows).await?;
+            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        self.commit().await?;
+        Ok(last)
     }
 }
 
@@ -102,8 +116,7 @@ impl WriterConnection for MySqlWriter {
     async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error> {
         let writer = Hex(&writer.0);
         let sql = format!(
-            "START TRANSACTION; \
-             INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+            "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
              VALUES ({writer}, 0, 0, 0, {unix_seconds}) \
              ON DUPLICATE KEY UPDATE fence = fence + 1, used_at = {unix_seconds}; \
              SELECT fence, commit_number, position FROM event_writer WHERE writer = {writer}; \
@@ -116,42 +129,36 @@ impl WriterConnection for MySqlWriter {
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
         let not_committed = |error| Failure { error, may_be_committed: false };
-        let now = calendar(Timestamp::now());
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let now = Timestamp::now();
+        let recorded = literal(now);
         let mut script = Script::begin(self.packet_bytes);
-        script.push("START TRANSACTION; ");
-        // A foreign writer's rows may be above the head. What it has not committed yet makes the insert fail.
         script.push(&format!(
-            "SET @head = NULL; \
-             SELECT position, GREATEST(COALESCE(recorded_at, TIMESTAMP'{now}'), TIMESTAMP'{now}') \
-             INTO @head, @recorded FROM event_head WHERE id = 1 FOR UPDATE; \
-             SELECT MAX(id) INTO @newest FROM events; \
-             SET @head = GREATEST(@head, COALESCE(@newest, 0)); "
+            "UPDATE event_head SET position = LAST_INSERT_ID(position + {count}), \
+             recorded_at = GREATEST(COALESCE(recorded_at, {recorded}), {recorded}) WHERE id = 1; \
+             SELECT position, recorded_at, (SELECT MAX(id) FROM events) FROM event_head WHERE id = 1; "
         ));
-        script.insert("@head + ", 1, rows);
-        script.finish(commit, &format!("@head + {}", rows.len()));
-        script.push("SELECT CAST(@head AS SIGNED)");
+        script.insert(None, &recorded, rows);
+        script.note(commit, "LAST_INSERT_ID()");
         let answer = self.send(script).await.map_err(not_committed)?;
-        let head: Option<i64> = match answer.first().map(|row| row.try_get(0)) {
-            Some(head) => head.map_err(not_committed)?,
-            None => None,
-        };
-        let first = head.and_then(|head| Position::new(head + 1).ok());
-        let first = first.ok_or_else(|| not_committed(sqlx::Error::RowNotFound))?;
+        let head = answer.first().map(head).transpose().map_err(not_committed)?;
+        let head = head.ok_or_else(|| not_committed(sqlx::Error::RowNotFound))?;
+        if head.newest > head.position - count || head.recorded != Some(now) {
+            // A foreign writer's rows are above the head, or another process's clock is ahead of ours.
+            self.rollback().await.map_err(not_committed)?;
+            return self.append_in_steps(commit, rows).await;
+        }
         self.commit().await?;
-        Ok(Position::new(last_position(first, rows.len())).expect("above the first position"))
+        Position::new(head.position).map_err(|error| not_committed(sqlx::Error::Decode(error.into())))
     }
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
         // Two statements: what is read along with a lock may be older than the lock.
-        let sql = "START TRANSACTION; \
-                   SELECT position, recorded_at FROM event_head WHERE id = 1 FOR UPDATE; \
-                   SELECT COALESCE(MAX(id), 0) FROM events";
+        let sql = "SELECT position FROM event_head WHERE id = 1 FOR UPDATE; \
+                   SELECT position, recorded_at, (SELECT MAX(id) FROM events) FROM event_head WHERE id = 1";
         let rows = self.run(sql.to_owned()).await?;
-        let [head, newest] = rows.as_slice() else { return Err(sqlx::Error::RowNotFound) };
-        let recorded: Option<time::PrimitiveDateTime> = head.try_get(1)?;
-        let micros = recorded.map(|time| time.assume_utc().unix_timestamp_nanos().div_euclid(1_000));
-        let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
-        Ok(Head { position: head.try_get(0)?, newest: newest.try_get(0)?, recorded })
+        let [_, row] = rows.as_slice() else { return Err(sqlx::Error::RowNotFound) };
+        head(row)
     }
 
     async fn stored(&mut self, keys: &[Key]) -> Result<Vec<StoredEvent>, sqlx::Error> {
@@ -194,12 +201,19 @@ impl WriterConnection for MySqlWriter {
         first: Position,
         rows: &[Row<'_>],
     ) -> Result<(), sqlx::Error> {
+        let recorded = literal(recorded_after(head.recorded));
+        let last = last_position(first, rows.len());
         let mut script = Script::begin(self.packet_bytes);
-        script.push(&format!("SET @recorded = TIMESTAMP'{}'; ", calendar(recorded_after(head.recorded))));
-        script.insert("", first.get(), rows);
-        script.finish(commit, &last_position(first, rows.len()).to_string());
-        self.send(script).await?;
-        Ok(())
+        script.insert(Some(first), &recorded, rows);
+        script.push(&format!(
+            "UPDATE event_head SET position = {last}, recorded_at = {recorded} WHERE id = 1 AND position = {}; \
+             SELECT CAST(ROW_COUNT() AS SIGNED); ",
+            head.position
+        ));
+        script.note(commit, &last.to_string());
+        let answer = self.send(script).await?;
+        let moved: Option<i64> = answer.first().map(|row| row.try_get(0)).transpose()?;
+        if moved == Some(1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -238,10 +252,10 @@ impl Script {
         self.packets.last_mut().expect("there is always a packet")
     }
 
-    /// Inserts `rows` at `{base}{first}`, `{base}{first + 1}` and so on, recorded at `@recorded`.
-    fn insert(&mut self, base: &str, first: i64, rows: &[Row<'_>]) {
+    /// Inserts `rows`, recorded at the literal `recorded`, from `first` on; without it, up to `LAST_INSERT_ID()`.
+    fn insert(&mut self, first: Option<Position>, recorded: &str, rows: &[Row<'_>]) {
         let mut is_open = false;
-        for (position, row) in (first..).zip(rows) {
+        for (index, row) in rows.iter().enumerate() {
             let row_bytes = row.event.size_bytes() * 2 + ROW_BYTES;
             if self.packet().len() + row_bytes > self.packet_bytes && is_open {
                 self.push("; ");
@@ -254,28 +268,31 @@ impl Script {
                 "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) VALUES ("
             });
             is_open = true;
-            self.row(base, position, row);
+            let _written = match first {
+                Some(first) => write!(self.packet(), "{}, ", last_position(first, index + 1)),
+                None => write!(self.packet(), "LAST_INSERT_ID() - {}, ", rows.len() - 1 - index),
+            };
+            self.row(recorded, row);
         }
         if is_open {
             self.push("; ");
         }
     }
 
-    fn row(&mut self, base: &str, position: i64, row: &Row<'_>) {
+    fn row(&mut self, recorded: &str, row: &Row<'_>) {
         let event = row.event;
         let sql = self.packet();
-        let _written = write!(sql, "{base}{position}, ");
         for text in [event.event_source.as_str(), event.event_type.as_str(), event.subject.as_str()] {
             push_hex(sql, text.as_bytes());
             sql.push_str(", ");
         }
         match event.time {
-            Some(time) => {
-                let _written = write!(sql, "TIMESTAMP'{}'", calendar(time));
-            }
-            None => sql.push_str("@recorded"),
+            Some(time) => sql.push_str(&literal(time)),
+            None => sql.push_str(recorded),
         }
-        sql.push_str(", @recorded, ");
+        sql.push_str(", ");
+        sql.push_str(recorded);
+        sql.push_str(", ");
         push_hex(sql, &event.data);
         for value in [row.key.as_ref().map(Key::as_slice), row.id().map(str::as_bytes)] {
             sql.push_str(", ");
@@ -287,16 +304,29 @@ impl Script {
         sql.push(')');
     }
 
-    /// Moves the head to `last`, and notes the commit.
-    fn finish(&mut self, commit: &Commit, last: &str) {
+    /// Notes the commit, whose last event is at `last`.
+    fn note(&mut self, commit: &Commit, last: &str) {
         let (writer, number) = (Hex(&commit.writer.0), commit.number);
         self.push(&format!(
-            "UPDATE event_head SET position = {last}, recorded_at = @recorded WHERE id = 1; \
-             INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+            "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
              VALUES ({writer}, 0, {number}, {last}, UNIX_TIMESTAMP()) \
-             ON DUPLICATE KEY UPDATE commit_number = {number}, position = {last}, used_at = UNIX_TIMESTAMP(); "
+             ON DUPLICATE KEY UPDATE commit_number = {number}, position = {last}, used_at = UNIX_TIMESTAMP()"
         ));
     }
+}
+
+/// Reads a row of the head: what it says, when it was recorded, and the newest event.
+fn head(row: &MySqlRow) -> Result<Head, sqlx::Error> {
+    let recorded: Option<time::PrimitiveDateTime> = row.try_get(1)?;
+    let micros = recorded.map(|time| time.assume_utc().unix_timestamp_nanos().div_euclid(1_000));
+    let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
+    let newest: Option<i64> = row.try_get(2)?;
+    Ok(Head { position: row.try_get(0)?, newest: newest.unwrap_or(0), recorded })
+}
+
+/// A time as a literal.
+fn literal(time: Timestamp) -> String {
+    format!("TIMESTAMP'{}'", calendar(time))
 }
 
 /// Bytes as a literal.
