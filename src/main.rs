@@ -10,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Requests come and go in small pieces, which costs a seventh less processor time with this allocator than with the
-/// system's, measured over appends. It also keeps less of what was freed than others of its kind.
+/// system's, measured over appends. It needs no more than a C compiler, and without huge pages no more memory when idle.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code for a wrong setting. Source: sysexits.h, `EX_USAGE`.
 const EXIT_USAGE: u8 = 64;

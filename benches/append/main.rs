@@ -39,7 +39,7 @@ use crate::report::{EngineResult, Report};
 
 /// The one of the server, so that its stand-in without a store does not differ in that.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -114,6 +114,19 @@ pub(super) trait WriterConnection: Send {
     /// Commits what [`WriterConnection::lock_head`] began.
     async fn commit(&mut self) -> Result<(), Failure>;
 
+    /// As [`WriterConnection::append_new`], but looks at the head before it inserts, and commits apart.
+    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let inserted = async {
+            let head = self.lock_head().await?;
+            let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
+            self.insert(commit, &head, first, rows).await?;
+            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        self.commit().await?;
+        Ok(last)
+    }
+
     /// Ends a transaction, if there is one, without a trace.
     async fn rollback(&mut self) -> Result<(), sqlx::Error>;
 }

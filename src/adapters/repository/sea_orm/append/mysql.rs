@@ -15,7 +15,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row a
 use sea_orm::{DbErr, QueryResult};
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, log_is_full, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -95,19 +95,6 @@ impl MySqlWriter {
             rows.extend(self.run(packet).await?);
         }
         Ok(rows)
-    }
-
-    /// Appends `rows` where the head must be looked at first.
-    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
-        let inserted = async {
-            let head = self.lock_head().await?;
-            let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
-            self.insert(commit, &head, first, rows).await?;
-            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
-        };
-        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
-        self.commit().await?;
-        Ok(last)
     }
 }
 

@@ -12,7 +12,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 use time::OffsetDateTime;
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, log_is_full, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -54,6 +54,9 @@ const INSERT: &str = "\
     FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[]) \
         WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)";
 
+const NOTE: &str = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3, used_at = $4 \
+     WHERE writer = $5";
+
 /// Bytes of rows in one statement over TLS. The driver leaves Nagle's algorithm on and writes each TLS record (16 KiB)
 /// by itself, so that the second one of a statement would wait for the acknowledgement of the first, which a receiver
 /// may delay by 40 ms.
@@ -78,19 +81,6 @@ impl PostgresWriter {
         let is_tls: bool = sqlx::query_scalar(is_tls).fetch_one(&mut connection).await?;
         let statement_bytes = if is_tls { TLS_STATEMENT_BYTES } else { usize::MAX };
         Ok(Self { dialect, connection, statement_bytes, is_in_transaction: false })
-    }
-
-    /// Appends `rows` by several statements in a transaction.
-    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
-        let inserted = async {
-            let head = self.lock_head().await?;
-            let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
-            self.insert(commit, &head, first, rows).await?;
-            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
-        };
-        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
-        self.commit().await?;
-        Ok(last)
     }
 }
 
@@ -185,10 +175,10 @@ impl WriterConnection for PostgresWriter {
         let move_head = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
         let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
         let moved = query.execute(&mut self.connection).await?.rows_affected();
-        let note = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3 WHERE writer = $4";
-        let query = sqlx::query(note).bind(commit.number).bind(commit.fence).bind(last);
-        let noted = query.bind(commit.writer.0.as_slice()).execute(&mut self.connection).await.map_err(told_apart)?;
-        if (moved, noted.rows_affected()) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+        let query = sqlx::query(NOTE).bind(commit.number).bind(commit.fence).bind(last);
+        let query = query.bind(Timestamp::now().unix_micros() / 1_000_000).bind(commit.writer.0.as_slice());
+        let noted = query.execute(&mut self.connection).await.map_err(told_apart)?.rows_affected();
+        if (moved, noted) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {

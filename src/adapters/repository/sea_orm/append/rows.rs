@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::append::EventKey;
+use crate::domain::attribute::EventId;
 use crate::domain::event::NewEvent;
 
 /// What an event is found again by: short, of one length, and the same for the same source and id.
@@ -17,7 +18,7 @@ pub(super) struct Row<'a> {
 
 impl Row<'_> {
     pub(super) fn id(&self) -> Option<&str> {
-        self.event.id.as_ref().map(crate::domain::attribute::EventId::as_str)
+        self.event.id.as_ref().map(EventId::as_str)
     }
 }
 
@@ -39,7 +40,7 @@ fn key((event_source, id): EventKey<'_>) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::attribute::{EventId, EventSource};
+    use crate::domain::attribute::EventSource;
 
     #[test]
     fn key_is_the_head_of_a_known_digest() {

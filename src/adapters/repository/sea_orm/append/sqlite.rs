@@ -23,7 +23,7 @@ use crate::domain::timestamp::Timestamp;
 /// Rows in one INSERT. Few fixed sizes, so that the prepared statements stay few and hot.
 const INSERT_ROWS: [usize; 5] = [128, 32, 8, 2, 1];
 
-/// Keys looked up by one statement; a statement of fewer is filled up with the last one.
+/// Keys or subjects looked up by one statement, in few fixed sizes for the same reason.
 const LOOK_UPS: [usize; 3] = [100, 10, 1];
 
 const COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_key, event_id";
@@ -32,7 +32,9 @@ const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, pos
      ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
      RETURNING fence, commit_number, position";
 
-/// A whole transaction for one event.
+/// A whole transaction for one event. Given up half-way it goes no further than the statement it is in: the driver's
+/// thread stops when nobody takes its results any more. So it cannot commit after a later connection's fence, which
+/// waits for the write lock.
 const APPEND_ONE: &str = "\
     BEGIN IMMEDIATE; \
     UPDATE event_head SET position = position + 1, recorded_at = max(coalesce(recorded_at, ?1), ?1) WHERE id = 1; \
