@@ -10,10 +10,12 @@ mod delete;
 mod filter;
 mod foreign;
 mod groups;
+mod long_log;
 mod opening;
 mod read;
 mod reading;
 mod store;
+mod subject_index;
 mod takeover;
 
 use store::{Engine, run};
@@ -64,6 +66,9 @@ contract!(
         groups::racing_preconditions_have_one_winner,
         groups::racing_duplicates_get_one_position,
         groups::large_group_is_taken_whole,
+        long_log::reads_agree_with_the_model_while_it_grows,
+        long_log::deletion_reaches_the_old_and_the_new,
+        long_log::preconditions_see_the_old_and_the_new,
         opening::database_opened_by_many_at_once_serves_all,
         opening::data_outlives_reopening,
         read::after_and_through_bound_the_page,
@@ -115,4 +120,14 @@ mod mysql_family {
 
 mod row_counts {
     contract!([mariadb: MariaDb], [cost::late_page_reads_few_rows]);
+}
+
+mod embedded {
+    contract!(
+        [sqlite: Sqlite],
+        [
+            subject_index::catches_up_with_batches_and_with_lone_events,
+            subject_index::is_made_from_the_index_of_an_older_schema,
+        ]
+    );
 }

@@ -8,6 +8,7 @@ mod fault;
 mod migration;
 mod query;
 mod read;
+mod subject_index;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -12,6 +12,7 @@ use crate::adapters::repository::sea_orm::durability;
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::migration;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::adapters::repository::sea_orm::subject_index::SubjectIndex;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::Fault;
 
@@ -30,8 +31,8 @@ const TEST_AFTER_IDLE: Duration = Duration::from_secs(10);
 /// How long SQLite waits for another process's write.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages of 4 KiB in SQLite's write-ahead log before they are moved to the file. A group of events touches a page of the
-/// index for each of its subjects, again and again; the longer the log, the fewer times each is moved.
+/// Pages of 4 KiB in SQLite's write-ahead log before they are moved to the file. Each time the index by subject catches
+/// up it touches a page for each subject, again and again; the longer the log, the fewer times each is moved.
 const SQLITE_CHECKPOINT_PAGES: &str = "8000";
 
 /// How long to wait before a busy file is opened again.
@@ -101,6 +102,7 @@ pub(super) struct Store {
     pub(super) writer: Mutex<Writer>,
     pub(super) deleter: DatabaseConnection,
     pub(super) readers: DatabaseConnection,
+    pub(super) subject_index: SubjectIndex,
 }
 
 impl Store {
@@ -113,7 +115,7 @@ impl Store {
         let readers = connect(config, backend, Role::Reader).await?;
         let dialect = Dialect { backend, engine };
         let writer = Mutex::new(Writer::new(connector(dialect, &deleter), retries));
-        Ok(Self { dialect, writer, deleter, readers })
+        Ok(Self { dialect, writer, deleter, readers, subject_index: SubjectIndex::default() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod event_keys;
 mod log_tables;
+mod subject_entries;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -20,7 +21,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(log_tables::Migration), Box::new(event_keys::Migration)]
+        vec![Box::new(log_tables::Migration), Box::new(event_keys::Migration), Box::new(subject_entries::Migration)]
     }
 }
 

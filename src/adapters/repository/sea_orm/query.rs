@@ -9,7 +9,8 @@ use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
-/// The name of the one secondary index, on (subject, id): it serves every read by subject and the list of subjects.
+/// The name of the index on (subject, id): it serves every read by subject and the list of subjects. In SQLite the table
+/// `event_subjects` takes its place.
 pub(super) const SUBJECT_INDEX: &str = "events_by_subject";
 
 /// The columns of an event, in the order that [`Dialect::event`] reads.
@@ -38,6 +39,15 @@ pub(super) enum Path {
     Log,
     /// By subject, then position.
     Subject,
+    /// The same, where nothing but subjects and positions is asked for.
+    SubjectEntries,
+}
+
+/// The columns by which events are found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) subject: &'static str,
+    pub(super) position: &'static str,
 }
 
 impl Dialect {
@@ -56,9 +66,22 @@ impl Dialect {
         match (self.engine, path) {
             (Engine::Postgres, _) => "events".to_owned(),
             (Engine::Sqlite, Path::Log) => "events NOT INDEXED".to_owned(),
-            (Engine::Sqlite, Path::Subject) => format!("events INDEXED BY {SUBJECT_INDEX}"),
+            (Engine::Sqlite, Path::Subject) => "event_subjects CROSS JOIN events ON events.id = position".to_owned(),
+            (Engine::Sqlite, Path::SubjectEntries) => "event_subjects".to_owned(),
             (Engine::MySql | Engine::MariaDb, Path::Log) => "events FORCE INDEX (PRIMARY)".to_owned(),
-            (Engine::MySql | Engine::MariaDb, Path::Subject) => format!("events FORCE INDEX ({SUBJECT_INDEX})"),
+            (Engine::MySql | Engine::MariaDb, Path::Subject | Path::SubjectEntries) => {
+                format!("events FORCE INDEX ({SUBJECT_INDEX})")
+            }
+        }
+    }
+
+    /// What subject and position are called on the way.
+    pub(super) fn columns(self, path: Path) -> Columns {
+        match (self.engine, path) {
+            (Engine::Sqlite, Path::Subject | Path::SubjectEntries) => {
+                Columns { subject: "of_subject", position: "position" }
+            }
+            _ => Columns { subject: "subject", position: "id" },
         }
     }
 
@@ -73,19 +96,21 @@ impl Dialect {
     /// Up to `limit` distinct subjects above `after`, or from the first, each found by one look-up. The MySQL family
     /// gives one a statement: its ways to skip within an index hang on statistics, and its recursion ends at 1,000.
     pub(super) fn subjects(self, after: Option<&str>, limit: i64) -> Statement {
-        let above = if after.is_some() { "subject > ?" } else { "subject >= ?" };
-        let table = self.events_by(Path::Subject);
+        let table = self.events_by(Path::SubjectEntries);
+        let subject = self.columns(Path::SubjectEntries).subject;
+        let above = if after.is_some() { ">" } else { ">=" };
         let (sql, limit) = match self.engine {
             Engine::MySql | Engine::MariaDb => {
-                (format!("SELECT subject FROM {table} WHERE {above} ORDER BY subject LIMIT ?"), 1)
+                (format!("SELECT {subject} FROM {table} WHERE {subject} {above} ? ORDER BY {subject} LIMIT ?"), 1)
             }
             Engine::Sqlite | Engine::Postgres => {
                 let sql = format!(
                     "WITH RECURSIVE found (subject) AS ( \
-                       SELECT * FROM (SELECT subject FROM events WHERE {above} ORDER BY subject LIMIT 1) AS lowest \
+                       SELECT * FROM (SELECT {subject} FROM {table} WHERE {subject} {above} ? \
+                                      ORDER BY {subject} LIMIT 1) AS lowest \
                        UNION ALL \
-                       SELECT (SELECT e.subject FROM events AS e WHERE e.subject > found.subject \
-                               ORDER BY e.subject LIMIT 1) \
+                       SELECT (SELECT e.{subject} FROM {table} AS e WHERE e.{subject} > found.subject \
+                               ORDER BY e.{subject} LIMIT 1) \
                        FROM found WHERE found.subject IS NOT NULL) \
                      SELECT subject FROM found WHERE subject IS NOT NULL LIMIT ?"
                 );

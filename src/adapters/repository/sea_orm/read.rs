@@ -1,11 +1,11 @@
 //! Reading the log.
 
 use futures_util::TryStreamExt;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, StreamTrait, Value};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, StreamTrait, Value};
 
 use crate::adapters::repository::sea_orm::connect::Store;
 use crate::adapters::repository::sea_orm::fault::read_error;
-use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Path, above_prefix, position_at};
+use crate::adapters::repository::sea_orm::query::{Columns, Dialect, EVENT_COLUMNS, Path, above_prefix, position_at};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::SubjectFilter;
@@ -39,22 +39,50 @@ pub(super) async fn head(store: &Store) -> Result<Option<Position>, ReadError> {
     Ok(Position::new(newest(&row).map_err(read_error)?).ok())
 }
 
-/// Distinct subjects above `after`; a statement may give fewer than are wanted, but none only at the end.
+/// Distinct subjects above `after`; fewer than `limit` only at the end.
 pub(super) async fn subjects(store: &Store, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
+    let newest = unindexed_subjects(store, after.as_ref(), limit).await.map_err(read_error)?;
     let mut subjects: Vec<Subject> = Vec::new();
+    // A statement may give fewer than are wanted, but none only at the end.
     while subjects.len() < limit {
         let wanted = i64::try_from(limit - subjects.len()).unwrap_or(i64::MAX);
         let last = subjects.last().or(after.as_ref()).map(Subject::as_str);
-        let statement = store.dialect.subjects(last, wanted);
-        let rows = store.readers.query_all_raw(statement).await.map_err(read_error)?;
-        if rows.is_empty() {
+        let found = texts(store, store.dialect.subjects(last, wanted)).await.map_err(read_error)?;
+        if found.is_empty() {
             break;
         }
-        for row in &rows {
-            subjects.push(Subject::from_stored(row.try_get_by_index(0).map_err(read_error)?));
-        }
+        subjects.extend(found);
+    }
+    if !newest.is_empty() {
+        subjects.extend(newest);
+        subjects.sort_unstable();
+        subjects.dedup();
+        subjects.truncate(limit);
     }
     Ok(subjects)
+}
+
+/// Those of the events that the index has not come to, which are few.
+async fn unindexed_subjects(store: &Store, after: Option<&Subject>, limit: usize) -> Result<Vec<Subject>, DbErr> {
+    let all = Position::new(i64::MAX).map_err(|error| DbErr::Type(error.to_string()))?;
+    let indexed = store.subject_index.serves(store.dialect, &store.readers, all).await?;
+    if indexed == Some(all) {
+        return Ok(Vec::new());
+    }
+    let mut condition = Condition::default();
+    condition.push("id > ?", [indexed.map_or(0, Position::get).into()]);
+    if let Some(after) = after {
+        condition.push("subject > ?", [after.as_str().into()]);
+    }
+    condition.values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+    let table = store.dialect.events_by(Path::Log);
+    let sql = format!("SELECT DISTINCT subject FROM {table} WHERE {} ORDER BY subject LIMIT ?", condition.sql);
+    texts(store, store.dialect.statement(&sql, condition.values)).await
+}
+
+async fn texts(store: &Store, statement: Statement) -> Result<Vec<Subject>, DbErr> {
+    let rows = store.readers.query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(Subject::from_stored(row.try_get_by_index(0)?))).collect()
 }
 
 /// A page of events.
@@ -114,28 +142,31 @@ struct Found<T> {
     through: Position,
 }
 
+impl<T> Found<T> {
+    fn empty(through: Position) -> Self {
+        Self { items: Vec::new(), through }
+    }
+}
+
 async fn find<T: Item>(store: &Store, query: ReadQuery) -> Result<Found<T>, DbErr> {
-    let subjects = query.filter.subjects.clone();
-    match subjects {
-        SubjectFilter::All if query.filter.types.is_empty() => by_position(store, &query, query.through).await,
+    let is_typed = !query.filter.types.is_empty();
+    match query.filter.subjects {
         SubjectFilter::All => {
-            let window = window_end(&query, WINDOW_POSITIONS);
-            by_position(store, &query, window).await
+            let through = if is_typed { window_end(&query, WINDOW_POSITIONS) } else { query.through };
+            by_position(store, &query, Found::empty(through)).await
         }
-        SubjectFilter::Exact(subjects) => {
-            let is_typed = !query.filter.types.is_empty();
+        SubjectFilter::Exact(_) => {
             let through = if is_typed { window_end(&query, TYPED_POSITIONS) } else { query.through };
-            by_subject(store, &query, subjects.into_iter().map(Subjects::One).collect(), through).await
+            by_subject(store, &query, through).await
         }
-        SubjectFilter::Prefix(prefixes) => {
+        SubjectFilter::Prefix(_) => {
             let window = window_end(&query, WINDOW_POSITIONS);
-            let near: Found<T> = by_position(store, &query, window).await?;
+            let near: Found<T> = by_position(store, &query, Found::empty(window)).await?;
             let is_dense = near.items.len() * DENSE_ONE_IN >= usize::try_from(WINDOW_POSITIONS).unwrap_or(usize::MAX);
             if near.through < window || window == query.through || is_dense || near.items.len() >= query.limit {
                 return Ok(near);
             }
-            let subjects = prefixes.into_iter().map(Subjects::Starting).collect();
-            by_subject(store, &query, subjects, query.through).await
+            by_subject(store, &query, query.through).await
         }
     }
 }
@@ -161,8 +192,9 @@ impl Condition {
         self.values.extend(values);
     }
 
-    fn positions(&mut self, after: Option<Position>, through: Position) {
-        self.push("id > ? AND id <= ?", [after.map_or(0, Position::get).into(), through.get().into()]);
+    fn positions(&mut self, columns: Columns, after: Option<Position>, through: Position) {
+        let sql = format!("{0} > ? AND {0} <= ?", columns.position);
+        self.push(&sql, [after.map_or(0, Position::get).into(), through.get().into()]);
     }
 
     fn types(&mut self, query: &ReadQuery) {
@@ -181,14 +213,23 @@ enum Subjects {
 }
 
 impl Subjects {
-    fn condition(&self) -> Condition {
+    fn of(filter: &SubjectFilter) -> Vec<Self> {
+        match filter {
+            SubjectFilter::All => Vec::new(),
+            SubjectFilter::Exact(subjects) => subjects.iter().cloned().map(Self::One).collect(),
+            SubjectFilter::Prefix(prefixes) => prefixes.iter().cloned().map(Self::Starting).collect(),
+        }
+    }
+
+    fn condition(&self, columns: Columns) -> Condition {
+        let column = columns.subject;
         let mut condition = Condition::default();
         match self {
-            Self::One(subject) => condition.push("subject = ?", [subject.as_str().into()]),
+            Self::One(subject) => condition.push(&format!("{column} = ?"), [subject.as_str().into()]),
             Self::Starting(prefix) => {
-                condition.push("subject >= ?", [prefix.as_str().into()]);
+                condition.push(&format!("{column} >= ?"), [prefix.as_str().into()]);
                 if let Some(bound) = above_prefix(prefix.as_str()) {
-                    condition.push("subject < ?", [bound.into()]);
+                    condition.push(&format!("{column} < ?"), [bound.into()]);
                 }
             }
         }
@@ -196,46 +237,62 @@ impl Subjects {
     }
 }
 
-/// Walks the log from the query's place to `through`.
-async fn by_position<T: Item>(store: &Store, query: &ReadQuery, through: Position) -> Result<Found<T>, DbErr> {
+/// Goes on from `found` along the log.
+async fn by_position<T: Item>(store: &Store, query: &ReadQuery, found: Found<T>) -> Result<Found<T>, DbErr> {
+    let columns = store.dialect.columns(Path::Log);
     let mut condition = Condition::default();
-    condition.positions(query.after, through);
-    if let SubjectFilter::Prefix(prefixes) = &query.filter.subjects {
-        let ranges: Vec<Condition> =
-            prefixes.iter().cloned().map(|prefix| Subjects::Starting(prefix).condition()).collect();
-        let sql: Vec<String> = ranges.iter().map(|range| format!("({})", range.sql)).collect();
-        condition.push(&format!("({})", sql.join(" OR ")), ranges.into_iter().flat_map(|range| range.values));
+    condition.positions(columns, query.after, found.through);
+    let subjects: Vec<Condition> =
+        Subjects::of(&query.filter.subjects).iter().map(|subjects| subjects.condition(columns)).collect();
+    if !subjects.is_empty() {
+        let sql: Vec<String> = subjects.iter().map(|subjects| format!("({})", subjects.sql)).collect();
+        condition.push(&format!("({})", sql.join(" OR ")), subjects.into_iter().flat_map(|subjects| subjects.values));
     }
     condition.types(query);
     let table = store.dialect.events_by(Path::Log);
     let sql = format!("SELECT {} FROM {table} WHERE {} ORDER BY id LIMIT ?", T::COLUMNS, condition.sql);
-    fetch(store, &sql, condition.values, query, through).await
+    fetch(store, &sql, condition.values, query, found).await
 }
 
-/// Follows the index to each of `subjects`, up to `through`, and merges what is found.
-async fn by_subject<T: Item>(
-    store: &Store,
-    query: &ReadQuery,
-    subjects: Vec<Subjects>,
-    through: Position,
-) -> Result<Found<T>, DbErr> {
-    let mut merged = Found { items: Vec::new(), through };
-    for subjects in subjects {
-        let mut condition = subjects.condition();
-        condition.positions(query.after, merged.through);
+/// Follows the index as far as it goes, then the log, up to `through`.
+async fn by_subject<T: Item>(store: &Store, query: &ReadQuery, through: Position) -> Result<Found<T>, DbErr> {
+    let indexed = store.subject_index.serves(store.dialect, &store.readers, through).await?;
+    let Some(indexed) = indexed.filter(|indexed| Some(*indexed) > query.after) else {
+        return by_position(store, query, Found::empty(through)).await;
+    };
+    let found = by_index(store, query, indexed).await?;
+    if found.through < indexed || indexed == through || found.items.len() >= query.limit {
+        return Ok(found);
+    }
+    let rest = ReadQuery { after: Some(indexed), ..query.clone() };
+    by_position(store, &rest, Found { through, ..found }).await
+}
+
+/// Follows the index to each of the subjects, up to `through`, and merges what is found.
+async fn by_index<T: Item>(store: &Store, query: &ReadQuery, through: Position) -> Result<Found<T>, DbErr> {
+    let is_typed = !query.filter.types.is_empty();
+    let mut merged = Found::empty(through);
+    for subjects in Subjects::of(&query.filter.subjects) {
+        let path = match &subjects {
+            Subjects::Starting(_) if !is_typed => Path::SubjectEntries,
+            Subjects::Starting(_) | Subjects::One(_) => Path::Subject,
+        };
+        let found_by = store.dialect.columns(path);
+        let mut condition = subjects.condition(found_by);
+        condition.positions(found_by, query.after, merged.through);
         condition.types(query);
-        let table = store.dialect.events_by(Path::Subject);
-        let (columns, where_) = (T::COLUMNS, condition.sql);
+        let table = store.dialect.events_by(path);
+        let (columns, position, where_) = (T::COLUMNS, found_by.position, condition.sql);
         let sql = match subjects {
-            Subjects::One(_) => format!("SELECT {columns} FROM {table} WHERE {where_} ORDER BY id LIMIT ?"),
+            Subjects::One(_) => format!("SELECT {columns} FROM {table} WHERE {where_} ORDER BY {position} LIMIT ?"),
             // Sorting positions is cheap, sorting whole events is not.
             Subjects::Starting(_) => format!(
                 "SELECT {columns} FROM events JOIN \
-                 (SELECT id AS match_id FROM {table} WHERE {where_} ORDER BY id LIMIT ?) AS matches \
+                 (SELECT {position} AS match_id FROM {table} WHERE {where_} ORDER BY {position} LIMIT ?) AS matches \
                  ON matches.match_id = events.id ORDER BY id"
             ),
         };
-        let found = fetch::<T>(store, &sql, condition.values, query, merged.through).await?;
+        let found = fetch::<T>(store, &sql, condition.values, query, Found::empty(merged.through)).await?;
         // Where one part ended early, the others count only up to there.
         merged.through = found.through;
         merged.items.extend(found.items);
@@ -255,18 +312,18 @@ async fn by_subject<T: Item>(
     Ok(merged)
 }
 
-/// Runs `sql`, whose last parameter is the limit, and stops where the page is full.
+/// Runs `sql`, whose last parameter is the limit, adds to `found` and stops where the page is full.
 async fn fetch<T: Item>(
     store: &Store,
     sql: &str,
     mut values: Vec<Value>,
     query: &ReadQuery,
-    through: Position,
+    mut found: Found<T>,
 ) -> Result<Found<T>, DbErr> {
-    values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
+    let limit = query.limit.saturating_sub(found.items.len());
+    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     let mut rows = store.readers.stream_raw(store.dialect.statement(sql, values)).await?;
-    let mut found = Found { items: Vec::new(), through };
-    let mut bytes = 0_usize;
+    let mut bytes: usize = found.items.iter().map(Item::size_bytes).sum();
     let mut is_cut = false;
     while let Some(row) = rows.try_next().await? {
         let item = T::read(store.dialect, &row)?;

@@ -3,6 +3,8 @@
 //! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a single
 //! event is one call with the whole transaction in it, and a group is inserted some hundred rows a call.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use sea_orm::QueryResult;
 use sea_orm::sqlx::error::DatabaseError;
@@ -14,7 +16,8 @@ use crate::adapters::repository::sea_orm::append::connection::{
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
-use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Path};
+use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS};
+use crate::adapters::repository::sea_orm::subject_index::{BEHIND_MAX, CATCH_UP};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
@@ -44,14 +47,14 @@ const APPEND_ONE: &str = "\
         SELECT ?9, 0, ?10, position, ?11 FROM event_head WHERE id = 1 \
         ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
             used_at = excluded.used_at \
-        RETURNING position; \
+        RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1); \
     COMMIT";
 
 /// Locks the log and takes places.
 const BEGIN: &str = "\
     BEGIN IMMEDIATE; \
     UPDATE event_head SET position = position + ?1, recorded_at = max(coalesce(recorded_at, ?2), ?2) WHERE id = 1 \
-        RETURNING position, recorded_at";
+        RETURNING position, recorded_at, indexed_through";
 
 /// Notes the commit and makes it.
 const NOTE: &str = "\
@@ -61,24 +64,28 @@ const NOTE: &str = "\
 pub(super) struct SqliteWriter {
     dialect: Dialect,
     connection: SqliteConnection,
+    /// Up to where events have their entries in the index by subject, as far as this connection has seen.
+    indexed: i64,
+    /// The head, as far as this connection has seen.
+    head: i64,
 }
 
 impl SqliteWriter {
     pub(super) async fn connect(dialect: Dialect, options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        Ok(Self { dialect, connection: options.connect().await? })
+        Ok(Self { dialect, connection: options.connect().await?, indexed: 0, head: 0 })
     }
 
     async fn append_one(&mut self, commit: &Commit, row: &Row<'_>) -> Result<Position, Failure> {
         let now = Timestamp::now().unix_micros();
         let query = bind_row(sqlx::query(APPEND_ONE).bind(now), row);
         let query = query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000);
-        let rows = query.fetch_all(&mut self.connection).await;
-        let last = rows.and_then(|rows| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<i64, _>(0));
-        match last.map(Position::new) {
-            Ok(Ok(last)) => Ok(last),
-            Ok(Err(error)) => Err(unsettled(sqlx::Error::Decode(error.into()))),
-            Err(error) => Err(unsettled(error)),
-        }
+        let appended = async {
+            let rows = query.fetch_all(&mut self.connection).await?;
+            let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+            (self.head, self.indexed) = (row.try_get(0)?, row.try_get(1)?);
+            Position::new(self.head).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        appended.await.map_err(unsettled)
     }
 
     async fn insert_rows(&mut self, first: i64, recorded: i64, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
@@ -100,7 +107,13 @@ impl SqliteWriter {
         Ok(())
     }
 
-    async fn note(&mut self, commit: &Commit, last: i64) -> Result<(), sqlx::Error> {
+    /// Lets the index by subject catch up if it is due, and notes the commit, whose last event is at `last`.
+    async fn finish(&mut self, commit: &Commit, last: i64) -> Result<(), sqlx::Error> {
+        self.head = last;
+        if self.head - self.indexed >= BEHIND_MAX {
+            self.connection.execute(sqlx::raw_sql(CATCH_UP)).await?;
+            self.indexed = last;
+        }
         let now = Timestamp::now().unix_micros() / 1_000_000;
         let query = sqlx::query(NOTE).bind(commit.writer.0.as_slice()).bind(commit.number).bind(last).bind(now);
         query.execute(&mut self.connection).await.map(|_| ())
@@ -116,7 +129,9 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
-        if let [row] = rows {
+        if let [row] = rows
+            && self.head - self.indexed < BEHIND_MAX
+        {
             return self.append_one(commit, row).await;
         }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
@@ -125,8 +140,9 @@ impl WriterConnection for SqliteWriter {
             let head = begin.fetch_all(&mut self.connection).await?;
             let head = head.first().ok_or(sqlx::Error::RowNotFound)?;
             let last: i64 = head.try_get(0)?;
+            self.indexed = head.try_get(2)?;
             self.insert_rows(last - count + 1, head.try_get(1)?, rows).await?;
-            self.note(commit, last).await?;
+            self.finish(commit, last).await?;
             Position::new(last).map_err(|error| sqlx::Error::Decode(error.into()))
         };
         let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
@@ -136,10 +152,11 @@ impl WriterConnection for SqliteWriter {
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
         self.connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await?;
-        let sql =
-            "SELECT position, (SELECT coalesce(max(id), 0) FROM events), recorded_at FROM event_head WHERE id = 1";
+        let sql = "SELECT position, (SELECT coalesce(max(id), 0) FROM events), recorded_at, indexed_through FROM event_head \
+             WHERE id = 1";
         let head = sqlx::query(sql).fetch_one(&mut self.connection).await?;
         let recorded = head.try_get::<Option<i64>, _>(2)?.and_then(|micros| Timestamp::from_unix_micros(micros).ok());
+        self.indexed = head.try_get(3)?;
         Ok(Head { position: head.try_get(0)?, newest: head.try_get(1)?, recorded })
     }
 
@@ -163,20 +180,25 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
-        let table = self.dialect.events_by(Path::Subject);
+        let unindexed = "SELECT subject, max(id) FROM events WHERE id > ? GROUP BY subject";
+        let unindexed = sqlx::query(unindexed).bind(self.indexed).fetch_all(&mut self.connection).await?;
+        let newest = unindexed.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let newest: HashMap<&str, i64> = newest.collect::<Result<_, sqlx::Error>>()?;
         let mut lasts = Vec::with_capacity(subjects.len());
         let mut left = subjects;
         for size in LOOK_UPS {
             while left.len() >= size {
                 let (chunk, others) = left.split_at(size);
                 left = others;
-                let look_up = format!("(SELECT id FROM {table} WHERE subject = ? ORDER BY id DESC LIMIT 1)");
+                let look_up = "(SELECT max(position) FROM event_subjects WHERE of_subject = ?)";
                 let sql = format!("SELECT {}", vec![look_up; size].join(", "));
                 let query =
                     chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, subject| query.bind(subject.as_str()));
                 let row = query.fetch_one(&mut self.connection).await?;
-                for index in 0..size {
-                    lasts.push(row.try_get::<Option<i64>, _>(index)?.and_then(|last| Position::new(last).ok()));
+                for (index, subject) in chunk.iter().enumerate() {
+                    let indexed: Option<i64> = row.try_get(index)?;
+                    let last = newest.get(subject.as_str()).copied().max(indexed);
+                    lasts.push(last.and_then(|last| Position::new(last).ok()));
                 }
             }
         }
@@ -198,7 +220,7 @@ impl WriterConnection for SqliteWriter {
         if query.execute(&mut self.connection).await?.rows_affected() != 1 {
             return Err(sqlx::Error::RowNotFound);
         }
-        self.note(commit, last).await
+        self.finish(commit, last).await
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {

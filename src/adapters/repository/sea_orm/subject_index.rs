@@ -1,0 +1,50 @@
+//! How far `SQLite`'s index by subject has come.
+//!
+//! Neighbours in the log are rarely neighbours in that index: an entry with each event would write a page of 4 KiB for
+//! nearly every one of them. So the writer adds the entries of some thousand events at a time, and who reads by subject
+//! walks the newest events, which have no entries yet.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+
+use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::domain::position::Position;
+
+/// So many events without entries get theirs: more make the index cheaper to write, and reads by subject dearer.
+pub(super) const BEHIND_MAX: i64 = 4_096;
+
+/// Adds the missing entries of what is stored up to the head, within the transaction of an append.
+pub(super) const CATCH_UP: &str = "\
+    INSERT INTO event_subjects (of_subject, position) SELECT subject, id FROM events \
+        WHERE id > (SELECT indexed_through FROM event_head WHERE id = 1) ORDER BY subject, id; \
+    UPDATE event_head SET indexed_through = position WHERE id = 1";
+
+/// Knows a position up to which every event has its entry. Being late is no harm but the walk.
+#[derive(Debug, Default)]
+pub(super) struct SubjectIndex {
+    through: AtomicI64,
+}
+
+impl SubjectIndex {
+    /// Up to where the index serves a read that ends at `through`; `None` for nowhere.
+    pub(super) async fn serves(
+        &self,
+        dialect: Dialect,
+        readers: &DatabaseConnection,
+        through: Position,
+    ) -> Result<Option<Position>, DbErr> {
+        if dialect.engine != Engine::Sqlite {
+            return Ok(Some(through));
+        }
+        let mut indexed = self.through.load(Ordering::Relaxed);
+        if through.get() - indexed > BEHIND_MAX {
+            let sql = "SELECT indexed_through FROM event_head WHERE id = 1";
+            if let Some(row) = readers.query_one_raw(dialect.statement(sql, Vec::new())).await? {
+                indexed = row.try_get_by_index(0)?;
+                self.through.fetch_max(indexed, Ordering::Relaxed);
+            }
+        }
+        Ok(Position::new(indexed.min(through.get())).ok())
+    }
+}
