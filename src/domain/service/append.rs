@@ -117,13 +117,19 @@ impl EventService {
     pub async fn write_queued(&self, mut on_group: impl FnMut(&GroupReport)) {
         let _writing = self.core.writes.token();
         while let Some(group) = self.core.queue.next_group().await {
-            on_group(&self.write(group).await);
-            // Whoever was answered may send more: what comes now shares the next commit.
+            let (report, head) = self.write(group).await;
+            // Whoever was answered goes first and may send more, which shares the next commit. Waking anybody else before
+            // that would hand those who were answered over to another thread.
             tokio::task::yield_now().await;
+            if let Some(head) = head {
+                self.core.notifier.notify(head).await;
+            }
+            on_group(&report);
         }
     }
 
-    async fn write(&self, group: Vec<Waiting>) -> GroupReport {
+    /// Carries out `group` and answers it; returns the last position that it took, too.
+    async fn write(&self, group: Vec<Waiting>) -> (GroupReport, Option<Position>) {
         let started = Instant::now();
         let mut report = GroupReport::default();
         let mut requests = Vec::with_capacity(group.len());
@@ -149,10 +155,7 @@ impl EventService {
         for (caller, answer) in callers.into_iter().zip(answers) {
             let _caller_left = caller.send(answer);
         }
-        if let Some(head) = head {
-            self.core.notifier.notify(head).await;
-        }
-        report
+        (report, head)
     }
 
     async fn store(&self, requests: Arc<[AppendRequest]>) -> Vec<AppendAnswer> {
