@@ -28,9 +28,9 @@ pub enum Fault {
     DropCommit,
     /// The database commits; its answer is dropped and the connection stays open, silent.
     HoldCommitAnswer,
-    /// The database answers the statement and never hears that it should commit; then both connections are closed.
+    /// The database answers the statements and never hears that it should commit; then both connections are closed.
     ///
-    /// Only where statement and commit are one request; elsewhere this is [`Self::DropCommit`].
+    /// Only where statements and commit are one request; elsewhere this is [`Self::DropCommit`].
     AnswerWithoutCommit,
     /// The client's connection is closed first, and up to [`LATEST`] later the database hears of the commit.
     LateCommit,
@@ -110,7 +110,7 @@ enum Request {
 /// One message of the database.
 struct Answer {
     bytes: Bytes,
-    /// Whether a statement ran to its end here, or failed.
+    /// Whether what a commit is to commit ran to its end here, or failed.
     ends_statement: bool,
     /// Whether a request succeeded, in the last message of its answer.
     succeeded: Option<bool>,

@@ -157,6 +157,15 @@ async fn chains_go_on(engine: Engine, variable: &str) {
     assert_eq!(refused, Answer::PreconditionFailed);
 }
 
+/// The databases take statements and commit as one request, and answer the statements first.
+async fn an_answer_before_the_commit_is_no_acknowledgement(engine: Engine, variable: &str) {
+    const TORN: u64 = 100;
+    let seed = seeded::seed();
+    let proxied = Proxied::start(engine, variable, "lost_torn").await;
+    proxied.hit(Fault::AnswerWithoutCommit, Pick::Percent(33, Random::new(seed)), u64::MAX);
+    proxied.append_until(seed, || proxied.hits() >= TORN).await;
+}
+
 macro_rules! on_every_engine {
     ($($case:ident: $mariadb:ident, $postgresql:ident;)+) => { $(
         #[tokio::test(flavor = "multi_thread")]
@@ -177,14 +186,5 @@ on_every_engine! {
     late_commits_change_nothing_that_was_said: late_commits_on_mariadb, late_commits_on_postgresql;
     held_answers_end_in_the_truth: held_answers_on_mariadb, held_answers_on_postgresql;
     chains_go_on: chains_on_mariadb, chains_on_postgresql;
-}
-
-/// PostgreSQL takes statement and commit as one request, and answers the statement first.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_before_the_commit_is_no_acknowledgement() {
-    const TORN: u64 = 100;
-    let seed = seeded::seed();
-    let proxied = Proxied::start(Engine::Postgres, "EVENTS_DB_TEST_POSTGRES_URL", "lost_torn").await;
-    proxied.hit(Fault::AnswerWithoutCommit, Pick::Percent(33, Random::new(seed)), u64::MAX);
-    proxied.append_until(seed, || proxied.hits() >= TORN).await;
+    an_answer_before_the_commit_is_no_acknowledgement: torn_answers_on_mariadb, torn_answers_on_postgresql;
 }

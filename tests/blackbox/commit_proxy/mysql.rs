@@ -11,6 +11,9 @@ const HEADER_BYTES: usize = 4;
 const PAYLOAD_BYTES_MAX: usize = 0xFF_FFFF;
 const COM_QUERY: u8 = 0x03;
 const ERR: u8 = 0xFF;
+const SEPARATOR: &[u8] = b"; ";
+const COMMIT: &[u8] = b"; COMMIT";
+const NOTHING: &[u8] = b"; DO 0  ";
 /// The second byte of the capabilities, where it says that the server could encrypt.
 const CLIENT_SSL: u8 = 0x08;
 
@@ -18,8 +21,8 @@ const CLIENT_SSL: u8 = 0x08;
 #[derive(Default)]
 pub(super) struct Connection {
     is_greeted: bool,
-    /// A commit was sent, and its answer, always one packet, has not come.
-    is_committing: bool,
+    /// Statements of the text that commits whose answers, one packet each, have not come.
+    unanswered: usize,
 }
 
 impl Protocol for Connection {
@@ -27,11 +30,12 @@ impl Protocol for Connection {
         let bytes = packet(buffer)?;
         // A command begins a new numbering; what belongs to the login goes on with the server's.
         let is_command = bytes[3] == 0;
-        if !is_command || !commits(&bytes[HEADER_BYTES..]) {
+        let Some(text) = commit(&bytes[HEADER_BYTES..]).filter(|_| is_command) else {
             return Some(Request::Plain(bytes));
-        }
-        self.is_committing = true;
-        Some(Request::Commit { bytes, without_commit: Bytes::new() })
+        };
+        self.unanswered = 1 + text.windows(SEPARATOR.len()).filter(|part| *part == SEPARATOR).count();
+        let without_commit = if self.unanswered == 1 { Bytes::new() } else { without_commit(&bytes) };
+        Some(Request::Commit { bytes, without_commit })
     }
 
     fn answer(&mut self, buffer: &mut BytesMut) -> Option<Answer> {
@@ -40,18 +44,31 @@ impl Protocol for Connection {
             self.is_greeted = true;
             bytes = without_encryption(&bytes);
         }
-        self.is_committing = false;
         let succeeded = bytes.get(HEADER_BYTES) != Some(&ERR);
-        Some(Answer { bytes, ends_statement: true, succeeded: Some(succeeded) })
+        // The first error ends a text.
+        self.unanswered = if succeeded { self.unanswered.saturating_sub(1) } else { 0 };
+        Some(Answer { bytes, ends_statement: self.unanswered <= 1, succeeded: Some(succeeded) })
     }
 
     fn is_idle(&self) -> bool {
-        !self.is_committing
+        self.unanswered == 0
     }
 }
 
-fn commits(payload: &[u8]) -> bool {
-    payload.split_first().is_some_and(|(command, sql)| *command == COM_QUERY && super::begins_with(sql, "COMMIT"))
+/// The text of a command that commits events: a `COMMIT`, or a text that inserts events and ends with one. No value in a
+/// text of the server has a semicolon.
+fn commit(payload: &[u8]) -> Option<&[u8]> {
+    let (COM_QUERY, text) = payload.split_first().map(|(command, text)| (*command, text))? else { return None };
+    let is_insert = super::contains(text, "INSERT INTO EVENTS ") && text.ends_with(COMMIT);
+    (is_insert || super::begins_with(text, "COMMIT")).then_some(text)
+}
+
+/// The same text and as long, with a last statement that does nothing.
+fn without_commit(bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    let end = bytes.len() - COMMIT.len();
+    bytes[end..].copy_from_slice(NOTHING);
+    bytes.into()
 }
 
 /// The next packet with its continuations.

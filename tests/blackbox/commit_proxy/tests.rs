@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
-use sea_orm::sqlx::{self, AssertSqlSafe, Connection, MySqlConnection, PgConnection};
+use futures_util::TryStreamExt;
+use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
 
 use super::{CommitProxy, Engine, Fault, Pick, Plan, Protocol, Request, mysql, postgres};
 use crate::databases;
@@ -106,6 +107,52 @@ async fn a_postgresql_insert_outside_a_transaction_is_a_commit() {
     assert_eq!(proxy.counters.hit.load(Ordering::SeqCst), 3);
     assert_eq!(proxy.counters.committed.load(Ordering::SeqCst), 1);
 }
+
+macro_rules! a_text_is_a_commit {
+    ($test:ident, $variable:literal) => {
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            let (proxy, url, mut observer) = proxied!(MySqlConnection, Engine::MySql, $variable, "proxy_text");
+            let faults = [Fault::SwallowCommitAnswer, Fault::DropCommit, Fault::AnswerWithoutCommit, Fault::LateCommit];
+            for (number, fault) in faults.into_iter().enumerate() {
+                let mut client = MySqlConnection::connect(url.as_str()).await.unwrap();
+                for (number, is_hit) in [(10 + number, false), (20 + number, true)] {
+                    proxy.set(is_hit.then_some(Plan { fault, pick: Pick::Every(1), most: 1 }));
+                    let text = format!(
+                        "BEGIN; INSERT INTO events (number) VALUES ({number}); \
+                         INSERT INTO events (number) VALUES ({number}); COMMIT"
+                    );
+                    let mut results = client.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
+                    let mut answered = 0;
+                    let outcome = loop {
+                        match results.try_next().await {
+                            Ok(Some(_)) => answered += 1,
+                            Ok(None) => break Ok(()),
+                            Err(error) => break Err(error),
+                        }
+                    };
+                    let expected = match (is_hit, fault) {
+                        (false, _) => 4,
+                        (true, Fault::AnswerWithoutCommit) => 3,
+                        (true, _) => 0,
+                    };
+                    assert_eq!((outcome.is_err(), answered), (is_hit, expected), "{fault:?}: {outcome:?}");
+                }
+            }
+            let started = Instant::now();
+            while proxy.counters.committed.load(Ordering::SeqCst) < 2 {
+                assert!(started.elapsed() < CEILING, "the late commit never arrives");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(stored!(&mut observer), [10, 10, 11, 11, 12, 12, 13, 13, 20, 20, 23, 23]);
+            assert_eq!(proxy.counters.commits.load(Ordering::SeqCst), 8);
+            assert_eq!(proxy.counters.hit.load(Ordering::SeqCst), 4);
+        }
+    };
+}
+
+a_text_is_a_commit!(texts_on_mariadb, "EVENTS_DB_TEST_MARIADB_URL");
+a_text_is_a_commit!(texts_on_mysql, "EVENTS_DB_TEST_MYSQL_URL");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_commits_is_a_commit() {

@@ -1,16 +1,19 @@
 //! Writing to `MySQL` and `MariaDB`.
 //!
-//! A transaction is two round trips: all its statements as one text, then the commit. Each statement costs more than a
-//! row, so they are few, and every statement begins a transaction where none is open. Values are written as hexadecimal
-//! literals, which need no escape; a text has no shape that a statement cache would have to keep, whatever the number
-//! of rows. Because the commit is only sent once the rest was answered, a connection given up before that can never
-//! commit, however late its last packet arrives.
+//! What needs no look before is one text, its `COMMIT` included: a single round trip, and a text ends at its first error.
+//! Each statement costs more than a row, so they are few, and every statement begins a transaction where none is open.
+//! Values are written as hexadecimal literals, which need no escape; a text has no shape that a statement cache would
+//! have to keep, whatever the number of rows.
+//!
+//! The text finds out by itself whether it may go on, once the head is locked: a NULL where none may be keeps it from its
+//! `COMMIT` when the last commit was recorded in our future, when somebody else has rows above the head, and, because a
+//! text could arrive late, when a later connection has raised the fence.
 
 use std::fmt::Write;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row as _};
 use sea_orm::{DbErr, QueryResult};
 
@@ -39,6 +42,14 @@ const ROW_BYTES: usize = 512;
 /// Keys or subjects looked up by one statement.
 const LOOK_UPS: usize = 100;
 
+const COMMIT: &str = "COMMIT";
+
+/// Source: MySQL, "Server Error Message Reference", `ER_BAD_NULL_ERROR`.
+const BAD_NULL: u16 = 1048;
+
+/// Source: MySQL, "Server Error Message Reference", `ER_DIVISION_BY_ZERO`.
+const DIVISION_BY_ZERO: u16 = 1365;
+
 /// After this the server gives up what a lost connection holds, the head row above all.
 const WAIT_TIMEOUT_SECONDS: u32 = 30;
 
@@ -60,7 +71,8 @@ impl MySqlWriter {
         let mut writer = Self { dialect, connection, packet_bytes: PACKET_BYTES };
         let mut settings = format!(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-             SET SESSION autocommit = 0, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+             SET SESSION autocommit = 0, \
+             sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO'), \
              innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT_SECONDS}, wait_timeout = {WAIT_TIMEOUT_SECONDS}"
         );
         if dialect.engine == Engine::MariaDb {
@@ -96,6 +108,31 @@ impl MySqlWriter {
         }
         Ok(rows)
     }
+
+    /// Sends `script`, which moves the head first and commits last, and returns the new head.
+    async fn send_to_commit(&mut self, script: Script) -> Result<Position, Failure> {
+        let mut head = None;
+        let mut answered = 0;
+        for packet in script.packets {
+            let mut results = self.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(packet)));
+            loop {
+                match results.try_next().await {
+                    Ok(Some(Either::Left(done))) => {
+                        answered += 1;
+                        head.get_or_insert(done.last_insert_id());
+                    }
+                    Ok(Some(Either::Right(_))) => {}
+                    Ok(None) => break,
+                    Err(error) => {
+                        let is_commit = answered + 1 == script.statements;
+                        return Err(Failure { may_be_committed: may_be_committed(&error, is_commit), error });
+                    }
+                }
+            }
+        }
+        let head = head.and_then(|head| Position::new(i64::try_from(head).ok()?).ok());
+        head.ok_or_else(|| Failure { error: sqlx::Error::RowNotFound, may_be_committed: true })
+    }
 }
 
 #[async_trait]
@@ -115,28 +152,30 @@ impl WriterConnection for MySqlWriter {
     }
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
-        let not_committed = |error| Failure { error, may_be_committed: false };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let now = Timestamp::now();
-        let recorded = literal(now);
+        let recorded = literal(Timestamp::now());
+        let (writer, Commit { fence, number, .. }) = (Hex(&commit.writer.0), commit);
         let mut script = Script::begin(self.packet_bytes);
-        script.push(&format!(
-            "UPDATE event_head SET position = LAST_INSERT_ID(position + {count}), \
-             recorded_at = GREATEST(COALESCE(recorded_at, {recorded}), {recorded}) WHERE id = 1; \
-             SELECT position, recorded_at, (SELECT MAX(id) FROM events) FROM event_head WHERE id = 1; "
+        script.statement(&format!(
+            "UPDATE event_head SET position = LAST_INSERT_ID(IF(recorded_at > {recorded}, NULL, position + {count})), \
+             recorded_at = {recorded} WHERE id = 1"
+        ));
+        // A head row that is gone leaves an old LAST_INSERT_ID(). Rows above the head are somebody else's.
+        script.statement(&format!(
+            "UPDATE event_writer SET commit_number = {number}, position = LAST_INSERT_ID(), \
+             used_at = UNIX_TIMESTAMP() WHERE writer = {writer} AND fence = {fence} AND position < LAST_INSERT_ID() \
+             AND COALESCE((SELECT MAX(id) FROM events), 0) <= LAST_INSERT_ID() - {count}"
         ));
         script.insert(None, &recorded, rows);
-        script.note(commit, "LAST_INSERT_ID()");
-        let answer = self.send(script).await.map_err(not_committed)?;
-        let head = answer.first().map(head).transpose().map_err(not_committed)?;
-        let head = head.ok_or_else(|| not_committed(sqlx::Error::RowNotFound))?;
-        if head.newest > head.position - count || head.recorded != Some(now) {
-            // A foreign writer's rows are above the head, or another process's clock is ahead of ours.
-            self.rollback().await.map_err(not_committed)?;
-            return self.append_in_steps(commit, rows).await;
+        script.statement(COMMIT);
+        match self.send_to_commit(script).await {
+            Err(Failure { error, .. }) if number_of(&error) == Some(BAD_NULL) => {
+                let not_committed = |error| Failure { error, may_be_committed: false };
+                self.rollback().await.map_err(not_committed)?;
+                self.append_in_steps(commit, rows).await
+            }
+            answer => answer,
         }
-        self.commit().await?;
-        Position::new(head.position).map_err(|error| not_committed(sqlx::Error::Decode(error.into())))
     }
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
@@ -192,23 +231,20 @@ impl WriterConnection for MySqlWriter {
         let last = last_position(first, rows.len());
         let mut script = Script::begin(self.packet_bytes);
         script.insert(Some(first), &recorded, rows);
-        script.push(&format!(
-            "UPDATE event_head SET position = {last}, recorded_at = {recorded} WHERE id = 1 AND position = {}; \
-             SELECT CAST(ROW_COUNT() AS SIGNED); ",
+        script.statement(&format!(
+            "UPDATE event_head SET position = {last}, recorded_at = {recorded} WHERE id = 1 AND position = {}",
             head.position
         ));
-        script.note(commit, &last.to_string());
-        let answer = self.send(script).await?;
+        script.statement("SELECT CAST(ROW_COUNT() AS SIGNED)");
+        script.note(commit, last);
+        let answer = self.send(script).await.map_err(told_apart)?;
         let moved: Option<i64> = answer.first().map(|row| row.try_get(0)).transpose()?;
         if moved == Some(1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
-        let committed = self.run("COMMIT".to_owned()).await;
-        committed.map(|_| ()).map_err(|error| {
-            let may_be_committed = Effect::of_driver(&error) != Effect::Conflict;
-            Failure { error, may_be_committed }
-        })
+        let committed = self.run(COMMIT.to_owned()).await;
+        committed.map(|_| ()).map_err(|error| Failure { may_be_committed: may_be_committed(&error, true), error })
     }
 
     async fn rollback(&mut self) -> Result<(), sqlx::Error> {
@@ -220,15 +256,52 @@ fn undecodable(error: DbErr) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
 }
 
+/// Whether a text that ended with `error` may have committed, `is_commit` when it is its `COMMIT` that failed.
+fn may_be_committed(error: &sqlx::Error, is_commit: bool) -> bool {
+    match Effect::of_driver(error) {
+        Effect::Lost => true,
+        Effect::Conflict => false,
+        Effect::DuplicateKey | Effect::Rejected | Effect::Refused => is_commit,
+    }
+}
+
+fn number_of(error: &sqlx::Error) -> Option<u16> {
+    Some(error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?.number())
+}
+
+/// A division by zero says that the fence has fallen: the connection is of no more use.
+fn told_apart(error: sqlx::Error) -> sqlx::Error {
+    match number_of(&error) {
+        Some(DIVISION_BY_ZERO) => sqlx::Error::Protocol("the writer was fenced off".to_owned()),
+        Some(_) | None => error,
+    }
+}
+
 /// Statements of one transaction, in packets of bounded size.
 struct Script {
     packets: Vec<String>,
     packet_bytes: usize,
+    /// How many there are.
+    statements: usize,
 }
 
 impl Script {
     fn begin(packet_bytes: usize) -> Self {
-        Self { packets: vec![String::new()], packet_bytes }
+        Self { packets: vec![String::new()], packet_bytes, statements: 0 }
+    }
+
+    /// Adds a statement that is whole.
+    fn statement(&mut self, sql: &str) {
+        self.separate();
+        self.push(sql);
+    }
+
+    /// Ends the statement before, if there is one in this packet.
+    fn separate(&mut self) {
+        self.statements += 1;
+        if !self.packet().is_empty() {
+            self.push("; ");
+        }
     }
 
     fn push(&mut self, sql: &str) {
@@ -239,37 +312,41 @@ impl Script {
         self.packets.last_mut().expect("there is always a packet")
     }
 
-    /// Inserts `rows`, recorded at the literal `recorded`, from `first` on; without it, up to `LAST_INSERT_ID()`.
+    /// Inserts `rows`, recorded at the literal `recorded`, from `first` on; without it, up to `LAST_INSERT_ID()`, and only
+    /// if the statement before has changed one row.
     fn insert(&mut self, first: Option<Position>, recorded: &str, rows: &[Row<'_>]) {
         let mut is_open = false;
         for (index, row) in rows.iter().enumerate() {
             let row_bytes = row.event.size_bytes() * 2 + ROW_BYTES;
             if self.packet().len() + row_bytes > self.packet_bytes && is_open {
-                self.push("; ");
                 self.packets.push(String::with_capacity(self.packet_bytes));
                 is_open = false;
             }
-            self.push(if is_open {
-                ", ("
+            if is_open {
+                self.push(", (");
             } else {
-                "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) VALUES ("
-            });
-            is_open = true;
+                self.separate();
+                self.push(
+                    "INSERT INTO events \
+                     (id, source, type, subject, time, recorded_at, data, event_key, event_id) VALUES (",
+                );
+                is_open = true;
+            }
             let _written = match first {
                 Some(first) => write!(self.packet(), "{}, ", last_position(first, index + 1)),
                 None => write!(self.packet(), "LAST_INSERT_ID() - {}, ", rows.len() - 1 - index),
             };
-            self.row(recorded, row);
-        }
-        if is_open {
-            self.push("; ");
+            self.row(recorded, row, first.is_none() && index == 0);
         }
     }
 
-    fn row(&mut self, recorded: &str, row: &Row<'_>) {
+    fn row(&mut self, recorded: &str, row: &Row<'_>, is_conditional: bool) {
         let event = row.event;
         let sql = self.packet();
-        for text in [event.event_source.as_str(), event.event_type.as_str(), event.subject.as_str()] {
+        sql.push_str(if is_conditional { "IF(ROW_COUNT() = 1, " } else { "" });
+        push_hex(sql, event.event_source.as_str().as_bytes());
+        sql.push_str(if is_conditional { ", NULL), " } else { ", " });
+        for text in [event.event_type.as_str(), event.subject.as_str()] {
             push_hex(sql, text.as_bytes());
             sql.push_str(", ");
         }
@@ -291,13 +368,14 @@ impl Script {
         sql.push(')');
     }
 
-    /// Notes the commit, whose last event is at `last`.
-    fn note(&mut self, commit: &Commit, last: &str) {
-        let (writer, number) = (Hex(&commit.writer.0), commit.number);
-        self.push(&format!(
+    /// Notes the commit, whose last event is at `last`; divides by zero when the fence has been raised.
+    fn note(&mut self, commit: &Commit, last: i64) {
+        let (writer, Commit { fence, number, .. }) = (Hex(&commit.writer.0), commit);
+        self.statement(&format!(
             "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
-             VALUES ({writer}, 0, {number}, {last}, UNIX_TIMESTAMP()) \
-             ON DUPLICATE KEY UPDATE commit_number = {number}, position = {last}, used_at = UNIX_TIMESTAMP()"
+             VALUES ({writer}, {fence}, {number}, {last}, UNIX_TIMESTAMP()) \
+             ON DUPLICATE KEY UPDATE commit_number = {number} DIV (fence = {fence}), position = {last}, \
+             used_at = UNIX_TIMESTAMP()"
         ));
     }
 }
