@@ -6,6 +6,7 @@ use events_db::domain::position::Position;
 use sea_orm::{ConnectionTrait, DatabaseConnection, SqlErr, TransactionTrait};
 
 use crate::append::race;
+use crate::groups::{expecting, group, request};
 use crate::reading::{append, event, events, position, positions, whole_log};
 use crate::store::Store;
 
@@ -106,4 +107,66 @@ pub(crate) async fn writer_beside_our_appends_takes_no_position_twice(store: &St
     given.sort_unstable();
     assert_eq!(given.len(), 800);
     assert_eq!(positions(&whole_log(&*repository).await), given);
+}
+
+pub(crate) async fn rows_above_the_head_are_stepped_over(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    append(&*repository, events(&["a"])).await;
+    // Further above than our events reach, so that no key tells.
+    for (theirs, ours) in [(100, vec!["b"]), (200, vec!["c", "d"])] {
+        let sql =
+            format!("INSERT INTO events (id, source, type, subject, data) VALUES ({theirs}, 'go', 't', 'f', 'x')");
+        foreign.execute_unprepared(&sql).await.unwrap();
+        let expected: Vec<_> = (theirs + 1..).take(ours.len()).map(position).collect();
+        assert_eq!(append(&*repository, events(&ours)).await, expected);
+    }
+    assert_eq!(positions(&whole_log(&*repository).await), [1, 100, 101, 200, 201, 202]);
+}
+
+pub(crate) async fn recorded_time_follows_a_clock_that_is_ahead(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    append(&*repository, events(&["a"])).await;
+    let ahead = "UPDATE event_head SET recorded_at = TIMESTAMP '2100-01-01 00:00:00'";
+    foreign.execute_unprepared(ahead).await.unwrap();
+    append(&*repository, events(&["b"])).await;
+    append(&*repository, events(&["c", "d"])).await;
+    let log = whole_log(&*repository).await;
+    assert_eq!(positions(&log), [1, 2, 3, 4]);
+    let recorded: Vec<_> = log.iter().map(|event| event.recorded_time.unwrap()).collect();
+    assert!(recorded[0] < recorded[1] && recorded[1..].iter().all(|time| *time == recorded[1]), "{recorded:?}");
+    assert!(log[1..].iter().all(|event| event.time == recorded[1]), "{log:?}");
+}
+
+pub(crate) async fn nothing_is_stored_without_a_head(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    append(&*repository, events(&["a", "b"])).await;
+    // What a connection remembers of its last commit must not stand in for the head.
+    for sql in ["DELETE FROM event_head", "DELETE FROM events WHERE id = 2"] {
+        foreign.execute_unprepared(sql).await.unwrap();
+    }
+    repository.append(Arc::new([request(events(&["c"]))])).await.unwrap_err();
+    foreign.execute_unprepared("INSERT INTO event_head (id, position) VALUES (1, 2)").await.unwrap();
+    assert_eq!(positions(&whole_log(&*repository).await), [1]);
+    assert_eq!(append(&*repository, events(&["d"])).await, [position(3)]);
+}
+
+pub(crate) async fn connection_that_was_fenced_off_commits_no_more(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    let fence_is = async |fence: i64, next: i64| {
+        let sql = format!("UPDATE event_writer SET fence = {next} WHERE fence = {fence}");
+        assert_eq!(foreign.execute_unprepared(&sql).await.unwrap().rows_affected(), 1, "the fence is not {fence}");
+    };
+    append(&*repository, events(&["a"])).await;
+    // Whoever goes on raises the fence for himself first.
+    fence_is(0, 10).await;
+    append(&*repository, events(&["b"])).await;
+    fence_is(11, 20).await;
+    let checked = group(&*repository, vec![expecting(None, event("c"))]).await;
+    assert!(checked[0].is_ok(), "{checked:?}");
+    fence_is(21, 21).await;
+    assert_eq!(positions(&whole_log(&*repository).await), [1, 2, 3]);
 }

@@ -18,17 +18,17 @@ fn named(id: &str, about: &str) -> NewEvent {
     NewEvent { id: Some(EventId::new(id.to_owned()).unwrap()), ..event(about) }
 }
 
-fn request(events: Vec<NewEvent>) -> AppendRequest {
+pub(crate) fn request(events: Vec<NewEvent>) -> AppendRequest {
     AppendRequest { events, preconditions: Vec::new() }
 }
 
 /// A request for one event whose subject must end at `last`.
-fn expecting(last: Option<i64>, event: NewEvent) -> AppendRequest {
+pub(crate) fn expecting(last: Option<i64>, event: NewEvent) -> AppendRequest {
     let precondition = Precondition { subject: event.subject.clone(), last: last.map(position) };
     AppendRequest { events: vec![event], preconditions: vec![precondition] }
 }
 
-async fn group(repository: &dyn EventRepository, requests: Vec<AppendRequest>) -> Vec<AppendOutcome> {
+pub(crate) async fn group(repository: &dyn EventRepository, requests: Vec<AppendRequest>) -> Vec<AppendOutcome> {
     repository.append(requests.into()).await.unwrap()
 }
 

@@ -85,6 +85,7 @@ mod databases {
         [
             foreign::rolled_back_transactions_leave_no_gap,
             foreign::racing_writers_pass_between_rollbacks,
+            foreign::nothing_is_stored_without_a_head,
             groups::request_that_the_database_rejects_can_be_told_apart,
             groups::writer_whose_row_is_gone_goes_on,
         ]
@@ -112,8 +113,19 @@ mod mysql_family {
         [
             foreign::writer_between_our_appends_takes_no_position_twice,
             foreign::writer_beside_our_appends_takes_no_position_twice,
+            foreign::rows_above_the_head_are_stepped_over,
             takeover::takes_over_a_strict_go_schema,
             takeover::takes_over_a_loose_go_schema,
+        ]
+    );
+}
+
+mod row_locks {
+    contract!(
+        [mariadb: MariaDb, mysql: MySql, postgres: Postgres],
+        [
+            foreign::recorded_time_follows_a_clock_that_is_ahead,
+            foreign::connection_that_was_fenced_off_commits_no_more,
         ]
     );
 }
