@@ -1,13 +1,13 @@
 //! Writing to `PostgreSQL`.
 //!
-//! What needs no look before is one statement that commits by itself: a single round trip, its values bound as arrays,
-//! so that one prepared statement serves any number of rows. Because such a statement could arrive late, it checks its
-//! connection's fence in the same breath, and fails by a division by zero when a later connection has raised it.
+//! What needs no look before is one statement that commits by itself: a single round trip, the values of several rows
+//! bound as arrays, so that one prepared statement serves any number of them. Because such a statement could arrive late, it
+//! checks its connection's fence in the same breath, and fails by a division by zero when a later connection has raised
+//! it.
 
 use async_trait::async_trait;
 use sea_orm::QueryResult;
-use sea_orm::sqlx::error::DatabaseError;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 use time::OffsetDateTime;
 
@@ -45,7 +45,21 @@ const APPEND_NEW: &str = "\
             COALESCE(given.time, head.recorded_at), head.recorded_at, given.data, given.event_key, given.event_id \
         FROM head, unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bytea[], $12::bytea[], \
             $13::text[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)) \
-    SELECT head.before / (SELECT count(*) FROM writer) FROM head";
+    SELECT (head.before + $1) / (SELECT count(*) FROM writer) FROM head";
+
+/// The same for a lone row, which needs no arrays: the server takes a quarter less time. Without a writer's row there is
+/// no position.
+const APPEND_ONE: &str = "\
+    WITH head AS ( \
+        UPDATE event_head SET position = position + 1, \
+            recorded_at = GREATEST(recorded_at, $1) WHERE id = 1 RETURNING position, recorded_at), \
+    writer AS ( \
+        UPDATE event_writer SET commit_number = $2 / (fence = $3)::int, position = head.position, used_at = $4 \
+        FROM head WHERE writer = $5 RETURNING event_writer.position) \
+    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+    SELECT (SELECT position FROM writer), $6::text, $7::text, $8::text, COALESCE($9::timestamptz, recorded_at), \
+        recorded_at, $10::bytea, $11::bytea, $12::text \
+    FROM head RETURNING id";
 
 const INSERT: &str = "\
     INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
@@ -96,18 +110,10 @@ impl WriterConnection for PostgresWriter {
         if part(rows, self.statement_bytes) < rows.len() {
             return self.append_in_steps(commit, rows).await;
         }
-        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let now = Timestamp::now();
-        let query = sqlx::query(APPEND_NEW)
-            .bind(count)
-            .bind(utc(now))
-            .bind(commit.number)
-            .bind(commit.fence)
-            .bind(now.unix_micros() / 1_000_000)
-            .bind(commit.writer.0.as_slice());
-        let appended = bind_rows(query, rows).fetch_one(&mut self.connection).await;
-        let before: Result<i64, sqlx::Error> = appended.and_then(|row| row.try_get(0));
-        match before.map(|before| Position::new(before + count)) {
+        let query = if let [row] = rows { append_one(commit, row) } else { append_many(commit, rows) };
+        let appended = query.fetch_one(&mut self.connection).await;
+        let last: Result<i64, sqlx::Error> = appended.and_then(|row| row.try_get(0));
+        match last.map(Position::new) {
             Ok(Ok(last)) => Ok(last),
             Ok(Err(error)) => Err(Failure { error: sqlx::Error::Decode(error.into()), may_be_committed: true }),
             // An error in so many words undid the statement.
@@ -215,6 +221,31 @@ fn part(rows: &[Row<'_>], bytes_max: usize) -> usize {
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
+fn append_one<'q>(commit: &'q Commit, row: &'q Row<'_>) -> Query<'q> {
+    let now = Timestamp::now();
+    let (event, key) = (row.event, row.key.as_ref().map(Key::as_slice));
+    bind_commit(sqlx::query(APPEND_ONE).bind(utc(now)), commit, now)
+        .bind(event.event_source.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.subject.as_str())
+        .bind(event.time.map(utc))
+        .bind(event.data.as_ref())
+        .bind(key)
+        .bind(row.id())
+}
+
+fn append_many<'q>(commit: &'q Commit, rows: &[Row<'_>]) -> Query<'q> {
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let now = Timestamp::now();
+    bind_rows(bind_commit(sqlx::query(APPEND_NEW).bind(count).bind(utc(now)), commit, now), rows)
+}
+
+/// Binds what the writer's row needs.
+fn bind_commit<'q>(query: Query<'q>, commit: &'q Commit, now: Timestamp) -> Query<'q> {
+    let query = query.bind(commit.number).bind(commit.fence).bind(now.unix_micros() / 1_000_000);
+    query.bind(commit.writer.0.as_slice())
+}
+
 /// Binds a parameter per column, each an array over the rows.
 fn bind_rows<'q>(query: Query<'q>, rows: &[Row<'_>]) -> Query<'q> {
     query
@@ -231,10 +262,12 @@ fn column<'r, T>(rows: &'r [Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T
     rows.iter().map(value).collect()
 }
 
-/// A division by zero says that the fence has fallen or the writer's row is gone: the connection is of no more use.
+/// A division by zero says that the fence has fallen or the writer's row is gone, and so does a row without a position:
+/// the connection is of no more use.
 fn told_apart(error: sqlx::Error) -> sqlx::Error {
-    match error.as_database_error().and_then(DatabaseError::code) {
-        Some(code) if code == "22012" => sqlx::Error::Protocol("the writer was fenced off".to_owned()),
+    let fault = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    match fault.map(|fault| (fault.code(), fault.column())) {
+        Some(("22012", _) | ("23502", Some("id"))) => sqlx::Error::Protocol("the writer was fenced off".to_owned()),
         Some(_) | None => error,
     }
 }
