@@ -290,3 +290,35 @@ pub(crate) async fn large_group_is_taken_whole(store: &Store) {
     assert_eq!(log.iter().map(|event| event.data.len()).collect::<Vec<_>>(), sizes);
     assert!(log.iter().all(|event| event.data.iter().all(|byte| *byte == 0xA5)));
 }
+
+pub(crate) async fn groups_of_every_size_keep_each_event_as_it_is(store: &Store) {
+    let repository = store.open().await;
+    let mut given: Vec<NewEvent> = Vec::new();
+    // Around the sizes that statements come in.
+    for size in [1, 2, 3, 4, 5, 7, 8, 9, 31, 33, 127, 128, 129, 255, 256, 257, 513] {
+        let events = (given.len()..given.len() + size).map(|number| NewEvent {
+            id: (number % 3 == 0).then(|| EventId::new(format!("id-{number}")).unwrap()),
+            event_type: event_type(&format!("type-{number}")),
+            time: (number % 2 == 0)
+                .then(|| Timestamp::from_unix_micros(1_000_000 + i64::try_from(number).unwrap()).unwrap()),
+            data: Bytes::from(format!("data-{number}")),
+            ..event(&format!("subject-{number}"))
+        });
+        let events: Vec<NewEvent> = events.collect();
+        let requests = events.iter().map(|event| request(vec![event.clone()])).collect();
+        let outcomes = group(&*repository, requests).await;
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            assert_eq!(outcome.unwrap(), [new(i64::try_from(given.len() + index + 1).unwrap())], "{size} events");
+        }
+        given.extend(events);
+    }
+    let log = whole_log(&*repository).await;
+    assert_eq!(log.len(), given.len());
+    for (event, given) in log.iter().zip(&given) {
+        assert_eq!(
+            (&event.id, &event.event_source, &event.event_type, &event.subject, &event.data),
+            (&given.id, &given.event_source, &given.event_type, &given.subject, &given.data)
+        );
+        assert_eq!(Some(event.time), given.time.or(event.recorded_time));
+    }
+}

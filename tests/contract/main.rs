@@ -66,6 +66,7 @@ contract!(
         groups::racing_preconditions_have_one_winner,
         groups::racing_duplicates_get_one_position,
         groups::large_group_is_taken_whole,
+        groups::groups_of_every_size_keep_each_event_as_it_is,
         long_log::reads_agree_with_the_model_while_it_grows,
         long_log::deletion_reaches_the_old_and_the_new,
         long_log::preconditions_see_the_old_and_the_new,

@@ -1,9 +1,11 @@
 //! Writing to `SQLite`.
 //!
-//! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a single
-//! event is one call with the whole transaction in it, and a group is inserted some hundred rows a call.
+//! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a transaction
+//! is one call with all of it in one text, or when it is very large, some hundred rows a call.
 
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::QueryResult;
@@ -35,20 +37,11 @@ const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, pos
      ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
      RETURNING fence, commit_number, position";
 
-/// A whole transaction for one event. Given up half-way it goes no further than the statement it is in: the driver's
-/// thread stops when nobody takes its results any more. So it cannot commit after a later connection's fence, which
-/// waits for the write lock.
-const APPEND_ONE: &str = "\
-    BEGIN IMMEDIATE; \
-    UPDATE event_head SET position = position + 1, recorded_at = max(coalesce(recorded_at, ?1), ?1) WHERE id = 1; \
-    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
-        SELECT position, ?2, ?3, ?4, coalesce(?5, recorded_at), recorded_at, ?6, ?7, ?8 FROM event_head WHERE id = 1; \
-    INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
-        SELECT ?9, 0, ?10, position, ?11 FROM event_head WHERE id = 1 \
-        ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
-            used_at = excluded.used_at \
-        RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1); \
-    COMMIT";
+/// Events in one text at the most; more take a call for each step of the transaction.
+const TEXT_ROWS_MAX: usize = 256;
+
+/// A row's parameters in a text.
+const ROW_PARAMETERS: usize = 7;
 
 /// Locks the log and takes places.
 const BEGIN: &str = "\
@@ -68,16 +61,28 @@ pub(super) struct SqliteWriter {
     indexed: i64,
     /// The head, as far as this connection has seen.
     head: i64,
+    /// The texts in use, by number of rows and whether the index catches up.
+    texts: HashMap<(usize, bool), Arc<str>>,
 }
 
 impl SqliteWriter {
     pub(super) async fn connect(dialect: Dialect, options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        Ok(Self { dialect, connection: options.connect().await?, indexed: 0, head: 0 })
+        Ok(Self { dialect, connection: options.connect().await?, indexed: 0, head: 0, texts: HashMap::new() })
     }
 
-    async fn append_one(&mut self, commit: &Commit, row: &Row<'_>) -> Result<Position, Failure> {
+    /// Appends `rows` by one call. Given up half-way it goes no further than the statement it is in: the driver's thread
+    /// stops when nobody takes its results any more. So it cannot commit after a later connection's fence, which waits for
+    /// the write lock.
+    async fn append_at_once(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let is_due = self.head + count - self.indexed >= BEHIND_MAX;
+        let size = rows.len().next_power_of_two();
+        let sql = Arc::clone(self.texts.entry((size, is_due)).or_insert_with(|| text(size, is_due).into()));
         let now = Timestamp::now().unix_micros();
-        let query = bind_row(sqlx::query(APPEND_ONE).bind(now), row);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(count).bind(now).bind(now).bind(count);
+        let query = rows.iter().fold(query, bind_row);
+        let unused = (size - rows.len()) * ROW_PARAMETERS;
+        let query = (0..unused).fold(query, |query, _| query.bind(None::<i64>)).bind(count);
         let query = query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000);
         let appended = async {
             let rows = query.fetch_all(&mut self.connection).await?;
@@ -129,10 +134,8 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
-        if let [row] = rows
-            && self.head - self.indexed < BEHIND_MAX
-        {
-            return self.append_one(commit, row).await;
+        if rows.len() <= TEXT_ROWS_MAX {
+            return self.append_at_once(commit, rows).await;
         }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let inserted = async {
@@ -237,6 +240,36 @@ impl WriterConnection for SqliteWriter {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A whole transaction for up to `size` events, of which it takes as many as are asked for. Its parameters have no numbers:
+/// the driver looks each number up among all others.
+fn text(size: usize, catches_up: bool) -> String {
+    let mut sql = "\
+        BEGIN IMMEDIATE; \
+        UPDATE event_head SET position = position + ?, recorded_at = max(coalesce(recorded_at, ?), ?) WHERE id = 1; \
+        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+            SELECT position - ? + column1, column2, column3, column4, coalesce(column5, recorded_at), recorded_at, \
+                column6, column7, column8 FROM event_head CROSS JOIN (VALUES "
+        .to_owned();
+    for row in 1..=size {
+        let separator = if row == 1 { "" } else { ", " };
+        let _written = write!(sql, "{separator}({row}{})", ", ?".repeat(ROW_PARAMETERS));
+    }
+    sql.push_str(") WHERE event_head.id = 1 AND column1 <= ?; ");
+    if catches_up {
+        sql.push_str(CATCH_UP);
+        sql.push_str("; ");
+    }
+    sql.push_str(
+        "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+            SELECT ?, 0, ?, position, ? FROM event_head WHERE id = 1 \
+            ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
+                used_at = excluded.used_at \
+            RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1); \
+        COMMIT",
+    );
+    sql
 }
 
 /// What was refused for its values or for another writer is not stored; anything else may have struck the commit.
