@@ -1,12 +1,14 @@
 //! The composition root: the only file that knows every adapter.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower::util::MapRequestLayer;
@@ -48,7 +50,7 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
     },
     /// The certificate or its key cannot be used.
     #[error("TLS cannot be set up")]
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The database went away right after it was opened.
     #[error("the database does not answer")]
     Read(#[from] ReadError),
+    /// The system gives no thread to write from.
+    #[error("the writer cannot be started")]
+    Writer(#[source] io::Error),
 }
 
 /// The wired server, its sockets bound.
@@ -99,6 +104,7 @@ impl App {
         }
         let repository = open_store(&config).await?;
         let retries = repository.retries();
+        let is_embedded = repository.is_embedded();
         let repository: Arc<dyn EventRepository> = Arc::new(repository);
         let streams_end = CancellationToken::new();
         let limits = ServiceLimits {
@@ -115,6 +121,7 @@ impl App {
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
         service.refresh_head().await?;
         let metrics = Arc::new(Metrics::new(watched(&service, retries))?);
+        start_writer(&service, Arc::clone(&metrics), is_embedded).await.map_err(StartError::Writer)?;
         let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
             Some(token) => Arc::new(StaticToken::new(token.expose())),
             None => Arc::new(Open),
@@ -126,7 +133,7 @@ impl App {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(Listener::local_addr).collect()
     }
 
@@ -138,13 +145,6 @@ impl App {
         let stop = CancellationToken::new();
         let service = self.service.clone();
         let told = ready.clone();
-        let (appender, appends) = (self.service.clone(), Arc::clone(&self.metrics));
-        let mut trouble = AppendTrouble::default();
-        let on_group = move |group: &GroupReport| {
-            appends.record_group(group);
-            trouble.note(group);
-        };
-        tokio::spawn(async move { appender.write_queued(on_group).await });
         let follower = tokio::spawn(async move { service.follow_head(|answer| note_probe(&told, answer)).await });
         if let Some(certificate) = &self.certificate {
             tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
@@ -225,6 +225,33 @@ fn watched(service: &EventService, retries: Arc<RetryCounts>) -> Watched {
             ]
         }),
     }
+}
+
+/// Starts what writes the appends: beside the requests when the database is embedded, whose driver has a thread of its own;
+/// otherwise on a thread of its own, because a worker that is busy with requests looks at its sockets late, and every
+/// append waits for the one that is being written.
+async fn start_writer(service: &EventService, metrics: Arc<Metrics>, is_embedded: bool) -> io::Result<()> {
+    let service = service.clone();
+    let mut trouble = AppendTrouble::default();
+    let on_group = move |group: &GroupReport| {
+        metrics.record_group(group);
+        trouble.note(group);
+    };
+    let writing = async move { service.write_queued(on_group).await };
+    if is_embedded {
+        tokio::spawn(writing);
+        return Ok(());
+    }
+    let (started, outcome) = oneshot::channel();
+    thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (result, runtime) = runtime.map_or_else(|error| (Err(error), None), |runtime| (Ok(()), Some(runtime)));
+        let _app_gone = started.send(result);
+        if let Some(runtime) = runtime {
+            runtime.block_on(writing);
+        }
+    })?;
+    outcome.await.unwrap_or_else(|gone| Err(io::Error::other(gone)))
 }
 
 /// Opens the store, waiting for a database that is not there yet.

@@ -56,16 +56,17 @@ impl Block {
     /// Puts `system` under load once.
     pub(crate) async fn run(&self, system: System, span: Span) -> Outcome<Run> {
         let server = match system {
-            System::Null => self.null.as_ref(),
+            System::Null | System::NullOne => self.null.as_ref(),
             _ if system.is_ours() => Some(&self.server),
             _ => None,
         };
         let time = || server.map(|server| machine::processor_time(server.id())).transpose();
         tokio::time::sleep(span.pause).await;
-        let before = time()?;
+        let (before, busy_before) = (time()?, machine::busy_time()?);
         let load = self.load(system, span).await?;
+        let machine_time = machine::busy_time()?.saturating_sub(busy_before);
         let server_time = time()?.zip(before).map(|(after, before)| after.saturating_sub(before));
-        Ok(Run::new(load, events_per_call(system), span.run, server_time))
+        Ok(Run::new(load, events_per_call(system), span.run, server_time, machine_time))
     }
 
     async fn load(&self, system: System, span: Span) -> Outcome<Load> {
@@ -78,9 +79,10 @@ impl Block {
                 drive(all(BATCH_CONNECTIONS, client).await?, span).await
             }
             System::Grpc => drive(GrpcClient::connect(port, CONNECTIONS).await?, span).await,
-            System::Null => {
+            System::Null | System::NullOne => {
                 let port = self.null.as_ref().ok_or("there is no such server")?.port;
-                drive(all(CONNECTIONS, |number| HttpClient::single(port, number)).await?, span).await
+                let connections = if system == System::Null { CONNECTIONS } else { 1 };
+                drive(all(connections, |number| HttpClient::single(port, number)).await?, span).await
             }
             System::Redis => {
                 let url = machine::variable(redis::VARIABLE)?;
@@ -126,6 +128,7 @@ const fn events_per_call(system: System) -> usize {
         | System::HttpOne
         | System::Grpc
         | System::Null
+        | System::NullOne
         | System::Redis
         | System::Nats
         | System::RawRow

@@ -44,6 +44,7 @@ impl Engine {
                 System::Nats,
                 System::RawRow,
                 System::HttpOne,
+                System::NullOne,
                 System::RawBatch,
                 System::HttpBatch,
                 System::Grpc,
@@ -74,6 +75,8 @@ pub(crate) enum System {
     Grpc,
     /// This server's HTTP stack with a handler that stores nothing.
     Null,
+    /// The same over one connection.
+    NullOne,
     /// Redis Streams, every answer after the file is synced.
     Redis,
     /// NATS `JetStream`, file storage.
@@ -98,6 +101,7 @@ impl System {
             }
             Self::Grpc => format!("events-db, gRPC, {CONNECTIONS} calls, {GRPC_CONNECTIONS} connections"),
             Self::Null => format!("same HTTP stack, stores nothing, {CONNECTIONS} connections"),
+            Self::NullOne => "same HTTP stack, stores nothing, one connection".to_owned(),
             Self::Redis => format!("Redis Streams, appendfsync always, {CONNECTIONS} connections"),
             Self::Nats => format!("NATS JetStream, file storage, {CONNECTIONS} connections"),
             Self::RawRow => "raw, one connection, a row per commit".to_owned(),

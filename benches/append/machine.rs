@@ -30,6 +30,23 @@ pub(crate) fn processor_time(id: u32) -> Outcome<Duration> {
     Ok(TICK * (ticks(11)? + ticks(12)?))
 }
 
+/// Processor time that the whole machine has worked so far.
+pub(crate) fn busy_time() -> Outcome<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let first = stat.lines().next().ok_or("no processors")?;
+    let ticks: Vec<u32> = first.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
+    // Between them is the time in which it was idle or waited for a disk. Source: proc(5), `/proc/stat`.
+    let [user, nice, system, _idle, _wait, irq, softirq, ..] = ticks.as_slice() else {
+        return Err("a field is missing".into());
+    };
+    Ok(TICK * (user + nice + system + irq + softirq))
+}
+
+/// Cores that this process may use.
+pub(crate) fn cores() -> Outcome<usize> {
+    Ok(std::thread::available_parallelism()?.get())
+}
+
 /// The machine in a few lines, without its name; `folder` is where the data is.
 pub(crate) fn describe(folder: &Path) -> Outcome<Vec<(&'static str, String)>> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
@@ -38,7 +55,7 @@ pub(crate) fn describe(folder: &Path) -> Outcome<Vec<(&'static str, String)>> {
     let kib: u64 = field(&memory, "MemTotal").ok_or("no MemTotal")?.trim_end_matches(" kB").parse()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(vec![
-        ("processor", format!("{model}, {} cores", std::thread::available_parallelism()?)),
+        ("processor", format!("{model}, {} cores", cores()?)),
         ("memory", format!("{} GiB", kib.div_ceil(1024 * 1024))),
         ("kernel", format!("Linux {}", kernel.trim())),
         ("file system", file_system(folder)?),

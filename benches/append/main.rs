@@ -102,6 +102,7 @@ fn measure(arguments: &Arguments) -> Outcome<ExitCode> {
         rounds: arguments.rounds(),
         command: arguments.command(),
         has_plots: !arguments.no_plots,
+        cores: machine::cores()?,
     };
     let text = report.to_markdown();
     fs::create_dir_all(&arguments.out)?;

@@ -13,17 +13,26 @@ pub(crate) struct Run {
     latencies: Histogram<u64>,
     /// Processor time that the server took for one event, where the server is a process of ours.
     server_time: Option<Duration>,
+    /// The same of the whole machine: server, database and clients.
+    machine_time: Duration,
 }
 
 impl Run {
-    /// A run of `run` in which every call stored `events` events.
-    pub(crate) fn new(load: Load, events: usize, run: Duration, server_time: Option<Duration>) -> Self {
+    /// A run of `run` in which every call stored `events` events; the times are those of all of it.
+    pub(crate) fn new(
+        load: Load,
+        events: usize,
+        run: Duration,
+        server_time: Option<Duration>,
+        machine_time: Duration,
+    ) -> Self {
         let per_call = |calls: u64| number(calls) * number(events as u64);
         let all = per_call(load.calls_with_warm_up).max(1.0);
         Self {
             events_per_second: per_call(load.calls) / run.as_secs_f64(),
             latencies: load.latencies,
             server_time: server_time.map(|time| time.div_f64(all)),
+            machine_time: machine_time.div_f64(all),
         }
     }
 }
@@ -74,12 +83,20 @@ impl Measurement {
         all
     }
 
-    /// The median of the processor time per event.
+    /// The median of the server's processor time per event.
     pub(crate) fn server_time(&self) -> Option<Duration> {
-        let mut times: Vec<Duration> = self.runs.iter().filter_map(|run| run.server_time).collect();
-        times.sort();
-        times.get(times.len() / 2).copied()
+        median(self.runs.iter().filter_map(|run| run.server_time).collect())
     }
+
+    /// The median of the whole machine's processor time per event.
+    pub(crate) fn machine_time(&self) -> Duration {
+        median(self.runs.iter().map(|run| run.machine_time).collect()).expect("a measurement has runs")
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort();
+    times.get(times.len() / 2).copied()
 }
 
 /// A count as a number to divide by; counts here are far below the 53 bits that are exact.

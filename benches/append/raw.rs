@@ -27,6 +27,13 @@ const TRIAL: Duration = Duration::from_millis(500);
 /// The columns that the server fills for an event without an identity of its own.
 const INSERT: &str = "INSERT INTO events (id, source, type, subject, time, recorded_at, data)";
 
+/// Adds the missing entries to SQLite's index by subject.
+const ADD_TO_INDEX: &str = "INSERT INTO event_subjects (of_subject, position) \
+     SELECT subject, id FROM events WHERE id > ? ORDER BY subject, id";
+
+/// So many rows without entries get them.
+const INDEX_ROWS: i64 = 4_096;
+
 /// How many columns those are.
 const COLUMNS: usize = 7;
 
@@ -35,6 +42,7 @@ pub(crate) struct RawDatabase {
     engine: Engine,
     url: String,
     next_id: Rc<Cell<i64>>,
+    indexed: Rc<Cell<i64>>,
     /// What the engine says it is.
     pub(crate) version: String,
 }
@@ -73,7 +81,8 @@ impl RawDatabase {
     pub(crate) async fn create(engine: Engine, url: String) -> Outcome<Self> {
         let config = StoreConfig { url: url.clone(), event_bytes_max: 1 << 20, allows_lazy_durability: false };
         drop(SeaOrmRepository::connect(&config).await?);
-        let mut database = Self { engine, url, next_id: Rc::new(Cell::new(1)), version: String::new() };
+        let mut database =
+            Self { engine, url, next_id: Rc::new(Cell::new(1)), indexed: Rc::default(), version: String::new() };
         database.version = match database.connect().await? {
             Connection::Sqlite(mut one) => query_scalar("SELECT sqlite_version()").fetch_one(&mut one).await?,
             Connection::MySql(mut one) => query_scalar("SELECT VERSION()").fetch_one(&mut one).await?,
@@ -88,6 +97,7 @@ impl RawDatabase {
             connection: self.connect().await?,
             batch: Batch::new(self.engine, form, rows),
             next_id: Rc::clone(&self.next_id),
+            indexed: Rc::clone(&self.indexed),
         })
     }
 
@@ -141,6 +151,8 @@ pub(crate) struct RawClient {
     connection: Connection,
     batch: Batch,
     next_id: Rc<Cell<i64>>,
+    /// Up to which id SQLite's index by subject has entries.
+    indexed: Rc<Cell<i64>>,
 }
 
 #[allow(clippy::large_enum_variant)] // As many as there are connections.
@@ -151,13 +163,21 @@ enum Connection {
 }
 
 impl Client for RawClient {
-    /// One statement outside of a transaction: the cheapest commit there is.
+    /// One statement outside of a transaction: the cheapest commit there is. SQLite's index by subject gets its entries
+    /// where the server's writer adds them.
     async fn call(&mut self) -> Outcome<()> {
         let first = self.next_id.get();
         self.next_id.set(first + i64::try_from(self.batch.rows)?);
         let batch = &self.batch;
         let affected = match &mut self.connection {
-            Connection::Sqlite(connection) => batch.sqlite(connection, first).await?,
+            Connection::Sqlite(connection) => {
+                let affected = batch.sqlite(connection, first).await?;
+                if first - self.indexed.get() >= INDEX_ROWS {
+                    query(ADD_TO_INDEX).bind(self.indexed.get()).execute(connection).await?;
+                    self.indexed.set(self.next_id.get() - 1);
+                }
+                affected
+            }
             Connection::MySql(connection) if batch.form == Form::Text => batch.mysql_text(connection, first).await?,
             Connection::MySql(connection) => batch.mysql(connection, first).await?,
             Connection::Postgres(connection) if batch.form == Form::Arrays => {

@@ -55,6 +55,12 @@ impl SeaOrmRepository {
         Ok(Self { store, retries })
     }
 
+    /// Whether the database runs within this process.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.store.dialect.engine == query::Engine::Sqlite
+    }
+
     /// How often appends were repeated since the start.
     #[must_use]
     pub fn retries(&self) -> Arc<RetryCounts> {
