@@ -140,6 +140,7 @@ mod embedded {
         [sqlite: Sqlite],
         [
             subject_index::catches_up_with_batches_and_with_lone_events,
+            subject_index::rows_above_the_head_get_their_entries_once,
             subject_index::is_made_from_the_index_of_an_older_schema,
         ]
     );

@@ -25,6 +25,21 @@ pub(crate) async fn catches_up_with_batches_and_with_lone_events(store: &Store) 
     assert_eq!(entries(&foreign).await, 2 * BEHIND_MAX - 1, "a deletion takes the entries along");
 }
 
+pub(crate) async fn rows_above_the_head_get_their_entries_once(store: &Store) {
+    let repository = store.open().await;
+    append(&*repository, vec![event("ours"); 4_000]).await;
+    let foreign = store.foreign().await;
+    let insert =
+        "INSERT INTO events (id, source, type, subject, time, data) VALUES (10000, 'x', 'x', 'theirs', 0, 'x')";
+    foreign.execute_unprepared(insert).await.unwrap();
+    for _ in 0..8 {
+        append(&*repository, vec![event("ours"); 1_000]).await;
+    }
+    let query = ReadQuery { filter: exact(&["theirs"]), ..query(None, 20_000) };
+    assert_eq!(positions(&read_all(&*repository, query).await), [10_000]);
+    assert_eq!(number(&foreign, "SELECT count(*) FROM event_subjects WHERE position = 10000").await, 1);
+}
+
 pub(crate) async fn is_made_from_the_index_of_an_older_schema(store: &Store) {
     let repository = store.open().await;
     append(&*repository, vec![event("a"), event("b"), event("a")]).await;

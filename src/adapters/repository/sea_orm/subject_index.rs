@@ -17,7 +17,8 @@ pub(super) const BEHIND_MAX: i64 = 4_096;
 /// Adds the missing entries of what is stored up to the head, within the transaction of an append.
 pub(super) const CATCH_UP: &str = "\
     INSERT INTO event_subjects (of_subject, position) SELECT subject, id FROM events \
-        WHERE id > (SELECT indexed_through FROM event_head WHERE id = 1) ORDER BY subject, id; \
+        WHERE id > (SELECT indexed_through FROM event_head WHERE id = 1) \
+            AND id <= (SELECT position FROM event_head WHERE id = 1) ORDER BY subject, id; \
     UPDATE event_head SET indexed_through = position WHERE id = 1";
 
 /// Knows a position up to which every event has its entry. Being late is no harm but the walk.
