@@ -243,14 +243,17 @@ async fn start_writer(service: &EventService, metrics: Arc<Metrics>, is_embedded
         return Ok(());
     }
     let (started, outcome) = oneshot::channel();
-    thread::Builder::new().name("writer".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let (result, runtime) = runtime.map_or_else(|error| (Err(error), None), |runtime| (Ok(()), Some(runtime)));
-        let _app_gone = started.send(result);
-        if let Some(runtime) = runtime {
-            runtime.block_on(writing);
-        }
-    })?;
+    thread::Builder::new().name("writer".to_owned()).spawn(
+        move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _app_gone = started.send(Ok(()));
+                runtime.block_on(writing);
+            }
+            Err(error) => {
+                let _app_gone = started.send(Err(error));
+            }
+        },
+    )?;
     outcome.await.unwrap_or_else(|gone| Err(io::Error::other(gone)))
 }
 

@@ -23,9 +23,9 @@ impl MigrationTrait for Migration {
     }
 }
 
-async fn run(db: &impl ConnectionTrait, statements: &[String]) -> Result<(), DbErr> {
+pub(super) async fn run(db: &impl ConnectionTrait, statements: &[impl AsRef<str>]) -> Result<(), DbErr> {
     for statement in statements {
-        db.execute_unprepared(statement).await?;
+        db.execute_unprepared(statement.as_ref()).await?;
     }
     Ok(())
 }

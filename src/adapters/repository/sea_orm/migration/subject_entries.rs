@@ -3,6 +3,7 @@
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::prelude::{DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait};
 
+use crate::adapters::repository::sea_orm::migration::log_tables::run;
 use crate::adapters::repository::sea_orm::query::SUBJECT_INDEX;
 
 #[derive(DeriveMigrationName)]
@@ -20,17 +21,16 @@ impl MigrationTrait for Migration {
             let column = "ALTER TABLE event_head ADD COLUMN indexed_through INTEGER NOT NULL DEFAULT 0";
             db.execute_unprepared(column).await?;
         }
-        for sql in [
+        let drop_index = format!("DROP INDEX IF EXISTS {SUBJECT_INDEX}");
+        let statements = [
             "CREATE TABLE IF NOT EXISTS event_subjects (of_subject TEXT NOT NULL, position INTEGER NOT NULL, \
              PRIMARY KEY (of_subject, position)) WITHOUT ROWID",
             "CREATE TRIGGER IF NOT EXISTS event_subjects_follow AFTER DELETE ON events BEGIN \
              DELETE FROM event_subjects WHERE of_subject = old.subject AND position = old.id; END",
             "INSERT OR IGNORE INTO event_subjects SELECT subject, id FROM events ORDER BY subject, id",
             "UPDATE event_head SET indexed_through = max(indexed_through, (SELECT coalesce(max(id), 0) FROM events))",
-            &format!("DROP INDEX IF EXISTS {SUBJECT_INDEX}"),
-        ] {
-            db.execute_unprepared(sql).await?;
-        }
-        Ok(())
+            &drop_index,
+        ];
+        run(db, &statements).await
     }
 }
