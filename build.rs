@@ -12,7 +12,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Server reflection answers with these descriptors.
     fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let descriptors = compiler.file_descriptor_set();
-    tonic_prost_build::configure().build_client(false).bytes(".").compile_fds(descriptors.clone())?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".")
+        // Its events are encoded already.
+        .extern_path(".grpc.EventsFromSubjectReply", "crate::adapters::grpc::reply::EncodedReply")
+        .compile_fds(descriptors.clone())?;
     // Only the tests are a client.
     let client_dir = out_dir.join("client");
     fs::create_dir_all(&client_dir)?;

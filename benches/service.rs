@@ -21,7 +21,7 @@ use events_db::domain::attribute::{EventSource, EventType, Subject};
 use events_db::domain::event::NewEvent;
 use events_db::domain::filter::{Filter, SubjectFilter};
 use events_db::domain::position::Position;
-use events_db::ports::event_repository::{EventRepository, ReadQuery};
+use events_db::ports::event_repository::{EventRepository, Order, ReadQuery};
 use futures_util::StreamExt;
 use sea_orm::Database;
 
@@ -77,13 +77,14 @@ async fn flatness(engine: &str, url: &str) -> Outcome<()> {
             Filter { subjects: SubjectFilter::exact(vec![Subject::from_stored("s".to_owned())]), types: vec![] };
         let through = Position::new(last).expect("a count is positive");
         let after = Position::new(first).ok();
-        let mut query = ReadQuery { filter, after, through, limit: 1_000, bytes_max: usize::MAX };
+        let mut query =
+            ReadQuery { filter, after, through, order: Order::Ascending, limit: 1_000, bytes_max: usize::MAX };
         let started = Instant::now();
         let mut count = 0;
         for _ in 0..10 {
             let page = repository.read(query.clone()).await?;
             count += page.events.len();
-            query.after = Some(page.through);
+            query.after = Some(page.reached);
         }
         Outcome::Ok(per_second(count, started))
     };
@@ -102,7 +103,7 @@ async fn flatness(engine: &str, url: &str) -> Outcome<()> {
 
 async fn append(repository: &SeaOrmRepository, events: Vec<NewEvent>) -> Outcome<()> {
     let request = AppendRequest { events, preconditions: Vec::new() };
-    for outcome in repository.append(Arc::new([request])).await? {
+    for outcome in repository.append(Arc::new([request])).await?.outcomes {
         outcome?;
     }
     Ok(())

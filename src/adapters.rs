@@ -8,5 +8,6 @@ pub mod metrics;
 pub mod multiplex;
 pub mod notifier;
 pub mod repository;
+pub mod response_cut;
 pub mod rest;
 pub mod unread_body;

@@ -26,6 +26,8 @@ use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts, SeaOrmRepo
 use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
+use crate::domain::log::Protocol;
+use crate::domain::position::Position;
 use crate::domain::service::{EventService, GroupReport, ServiceLimits};
 use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
@@ -116,10 +118,12 @@ impl App {
             subscriptions_max: config.streams_max,
             first_page_events: config.stream_batch_events,
             client_buffer_events: config.client_buffer_events,
+            tail_bytes_max: config.tail_bytes_max,
+            slow_reader_patience: config.slow_client_timeout,
         };
         let notifier = Arc::new(BroadcastNotifier::new());
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
-        service.refresh_head().await?;
+        service.start().await?;
         let metrics = Arc::new(Metrics::new(watched(&service, retries))?);
         start_writer(&service, Arc::clone(&metrics), is_embedded).await.map_err(StartError::Writer)?;
         let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
@@ -145,7 +149,9 @@ impl App {
         let stop = CancellationToken::new();
         let service = self.service.clone();
         let told = ready.clone();
-        let follower = tokio::spawn(async move { service.follow_head(|answer| note_probe(&told, answer)).await });
+        let follower = tokio::spawn(async move { service.follow(|answer| note_probe(&told, answer)).await });
+        let service = self.service.clone();
+        tokio::spawn(async move { service.end_slow_readers(note_slow_reader).await });
         if let Some(certificate) = &self.certificate {
             tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
         }
@@ -212,9 +218,10 @@ impl AppendTrouble {
 
 /// What the metrics ask for at every scrape.
 fn watched(service: &EventService, retries: Arc<RetryCounts>) -> Watched {
-    let (streams, queue) = (service.clone(), service.clone());
+    let (streams, queue, log) = (service.clone(), service.clone(), service.clone());
     Watched {
         open_streams: Box::new(move || streams.open_subscriptions() as u64),
+        log: Box::new(move || log.log_report()),
         queue: Box::new(move || queue.queue_depth()),
         retries: Box::new(move || {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -277,6 +284,11 @@ async fn open_store(config: &Config) -> Result<SeaOrmRepository, StartError> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn note_slow_reader(protocol: Protocol, last: Option<Position>) {
+    let position = last.map_or(0, Position::get);
+    tracing::info!(?protocol, position, "ended a stream whose reader took nothing for too long");
 }
 
 /// Ready is what the store's last answer says; only changes are logged.

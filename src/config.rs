@@ -54,6 +54,10 @@ pub struct Config {
     pub stream_batch_events: usize,
     /// Events held for one client at the live end of a stream.
     pub client_buffer_events: usize,
+    /// Bytes of the newest events that are held in memory.
+    pub tail_bytes_max: usize,
+    /// How long a client may take nothing of its stream.
+    pub slow_client_timeout: Duration,
     /// How long an idle event stream stays silent.
     pub heartbeat: Duration,
     /// How long open requests may take to finish after SIGTERM.
@@ -174,6 +178,8 @@ impl Config {
             connections_max: flags.max_connections,
             stream_batch_events: flags.stream_batch_size,
             client_buffer_events: flags.client_buffer_size,
+            tail_bytes_max: flags.tail_bytes,
+            slow_client_timeout: Duration::from_secs(flags.slow_client_timeout),
             heartbeat: Duration::from_secs(flags.heartbeat_interval),
             drain_timeout: Duration::from_secs(flags.drain_timeout),
             startup_timeout: Duration::from_secs(flags.startup_timeout),
@@ -269,6 +275,10 @@ mod tests {
             (["--max-total-clients", "1000001"], "--max-total-clients"),
             (["--max-connections", "0"], "--max-connections"),
             (["--max-connections", "1000001"], "--max-connections"),
+            (["--tail-bytes", "-1"], "--tail-bytes"),
+            (["--tail-bytes", "68719476737"], "--tail-bytes"),
+            (["--slow-client-timeout", "0"], "--slow-client-timeout"),
+            (["--slow-client-timeout", "3601"], "--slow-client-timeout"),
             (["--stream-batch-size", "0"], "--stream-batch-size"),
             (["--stream-batch-size", "1001"], "--stream-batch-size"),
             (["--max-event-bytes", "0"], "--max-event-bytes"),
@@ -299,6 +309,10 @@ mod tests {
             ["--max-total-clients", "1000000"],
             ["--max-connections", "1"],
             ["--max-connections", "1000000"],
+            ["--tail-bytes", "0"],
+            ["--tail-bytes", "68719476736"],
+            ["--slow-client-timeout", "1"],
+            ["--slow-client-timeout", "3600"],
             ["--stream-batch-size", "1"],
             ["--stream-batch-size", "1000"],
             ["--max-event-bytes", "1"],

@@ -4,6 +4,8 @@ pub mod append;
 pub mod attribute;
 pub mod event;
 pub mod filter;
+pub mod log;
+pub mod log_state;
 pub mod position;
 pub mod service;
 pub mod subscription;

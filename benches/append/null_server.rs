@@ -18,6 +18,7 @@ use events_db::adapters::metrics::operation::OperationLayer;
 use events_db::adapters::metrics::{Metrics, Watched};
 use events_db::adapters::multiplex::{CorsOrigins, Multiplex};
 use events_db::adapters::unread_body::read_on;
+use events_db::domain::log::LogReport;
 use events_db::domain::service::QueueDepth;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -45,6 +46,7 @@ pub(crate) fn run(port: u16) -> Outcome<()> {
         let multiplex = Multiplex { grpc: Router::new(), rest }.with_cors(&CorsOrigins::None);
         let watched = Watched {
             open_streams: Box::new(|| 0),
+            log: Box::new(LogReport::default),
             queue: Box::new(|| QueueDepth { events: 0, bytes: 0, refused: 0 }),
             retries: Box::new(|| [("conflict", 0), ("duplicate_key", 0), ("lost_connection", 0)]),
         };

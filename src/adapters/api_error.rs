@@ -4,7 +4,7 @@ use crate::domain::append::AppendRefusal;
 use crate::domain::attribute::InvalidAttribute;
 use crate::domain::position::Position;
 use crate::domain::service::AppendEventsError;
-use crate::domain::subscription::{SubscribeError, SubscriptionEnded};
+use crate::domain::subscription::{StartError, SubscribeError, SubscriptionEnded};
 use crate::error_chain::error_chain;
 use crate::ports::authenticator::AuthenticationError;
 use crate::ports::event_repository::{AppendError, DeleteError, Fault, ReadError};
@@ -32,6 +32,10 @@ pub enum ApiErrorKind {
     TooManyStreams,
     /// Too many events wait to be stored; nothing is stored.
     QueueFull,
+    /// The log has not come to the position that a read asks for.
+    PositionNotReached,
+    /// A reader took nothing for too long.
+    SlowReader,
     /// The store cannot be reached; nothing was done.
     Unavailable,
     /// The events may or may not be stored.
@@ -102,6 +106,8 @@ impl ApiErrorKind {
             Self::IdConflict => row("id-conflict", "Id conflict", 409, 6),
             Self::QueueFull => retry(row("queue-full", "Queue full", 429, 8)),
             Self::TooManyStreams => retry(row("too-many-streams", "Too many streams", 429, 8)),
+            Self::PositionNotReached => retry(row("position-not-reached", "Position not reached", 503, 14)),
+            Self::SlowReader => row("slow-reader", "Slow reader", 503, 14),
             Self::Unavailable => retry(row("unavailable", "Unavailable", 503, 14)),
             Self::OutcomeUnknown => retry(row("outcome-unknown", "Outcome unknown", 503, 14)),
             Self::Internal => row("internal", "Internal error", 500, 13),
@@ -218,6 +224,16 @@ impl From<SubscribeError> for ApiError {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::TooMany { .. } => Self::new(ApiErrorKind::TooManyStreams, error.to_string()),
+            SubscribeError::Start(error) => error.into(),
+        }
+    }
+}
+
+impl From<StartError> for ApiError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::NotReached { .. } => Self::new(ApiErrorKind::PositionNotReached, error.to_string()),
+            StartError::Read(error) => error.into(),
         }
     }
 }
@@ -226,6 +242,7 @@ impl From<SubscriptionEnded> for ApiError {
     fn from(error: SubscriptionEnded) -> Self {
         match error {
             SubscriptionEnded::ShuttingDown => Self::new(ApiErrorKind::Unavailable, error.to_string()),
+            SubscriptionEnded::TooSlow => Self::new(ApiErrorKind::SlowReader, error.to_string()),
             SubscriptionEnded::Corrupt(error) => error.into(),
         }
     }

@@ -2,17 +2,20 @@
 
 mod convert;
 mod health;
+mod reply;
 mod service;
 mod status;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn_with_state, map_request, map_response};
 use axum::response::Response;
 use http::HeaderValue;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -35,6 +38,9 @@ mod proto {
 /// Bytes of a request beyond its event's data: more than enough for three attributes, so that an event with too much
 /// data is read far enough to be refused with the reason.
 const REQUEST_OVERHEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the content type of gRPC-web begins with. Source: gRPC, `PROTOCOL-WEB.md`.
+const WEB_MEDIA_TYPE: &[u8] = b"application/grpc-web";
 
 /// What the interface needs.
 #[derive(Clone)]
@@ -70,6 +76,21 @@ pub fn router(state: GrpcState) -> Router {
         .add_service(HealthServer::new(health::Health::new(ready)))
         .into_axum_router()
         .layer(GrpcWebLayer::new())
+        .layer(map_request(mark_web))
+}
+
+/// Marks a request that speaks gRPC-web, which looks like gRPC further inside.
+#[derive(Debug, Clone, Copy)]
+struct GrpcWeb;
+
+async fn mark_web(mut request: Request) -> Request {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    if content_type.len() >= WEB_MEDIA_TYPE.len()
+        && content_type[..WEB_MEDIA_TYPE.len()].eq_ignore_ascii_case(WEB_MEDIA_TYPE)
+    {
+        request.extensions_mut().insert(GrpcWeb);
+    }
+    request
 }
 
 async fn authenticate(State(authenticator): State<Arc<dyn Authenticator>>, request: Request, next: Next) -> Response {

@@ -1,6 +1,7 @@
 //! What Prometheus sees, through OpenTelemetry.
 
 mod appends;
+mod log;
 pub mod operation;
 
 use std::time::Duration;
@@ -11,7 +12,9 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::adapters::metrics::appends::Appends;
+use crate::adapters::metrics::log::Log;
 use crate::adapters::metrics::operation::Operation;
+use crate::domain::log::LogReport;
 use crate::domain::service::{GroupReport, QueueDepth};
 
 /// Bucket bounds in seconds: from a read out of memory to the longest wait for a database.
@@ -26,6 +29,8 @@ pub struct MetricsError(#[source] Box<dyn std::error::Error + Send + Sync>);
 pub struct Watched {
     /// Open event streams.
     pub open_streams: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// The log and its readers.
+    pub log: Box<dyn Fn() -> LogReport + Send + Sync>,
     /// How full the queue of appends is.
     pub queue: Box<dyn Fn() -> QueueDepth + Send + Sync>,
     /// How often appends were written again, by cause.
@@ -38,6 +43,7 @@ pub struct Metrics {
     operations: Counter<u64>,
     durations: Histogram<f64>,
     appends: Appends,
+    _log: Log,
     _streams: ObservableGauge<u64>,
     _provider: SdkMeterProvider,
 }
@@ -48,7 +54,7 @@ impl Metrics {
     /// # Errors
     /// [`MetricsError`] when an instrument is refused.
     pub fn new(watched: Watched) -> Result<Self, MetricsError> {
-        let Watched { open_streams, queue, retries } = watched;
+        let Watched { open_streams, log, queue, retries } = watched;
         let registry = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).map_err(|error| MetricsError(error.into()))?;
@@ -77,7 +83,8 @@ impl Metrics {
             .with_callback(move |observer| observer.observe(open_streams(), &[]))
             .build();
         let appends = Appends::new(&meter, queue, retries);
-        Ok(Self { registry, operations, durations, appends, _streams: streams, _provider: provider })
+        let log = Log::new(&meter, log);
+        Ok(Self { registry, operations, durations, appends, _log: log, _streams: streams, _provider: provider })
     }
 
     /// Counts one operation and how long it took.
@@ -107,12 +114,56 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::log::{ProtocolReaders, ReadersReport};
 
     fn watched() -> Watched {
         Watched {
             open_streams: Box::new(|| 7),
+            log: Box::new(log_report),
             queue: Box::new(|| QueueDepth { events: 3, bytes: 300, refused: 4 }),
             retries: Box::new(|| [("conflict", 5), ("duplicate_key", 0), ("lost_connection", 1)]),
+        }
+    }
+
+    fn log_report() -> LogReport {
+        let sse = ProtocolReaders { open: 5, delivered: 100, ended_slow: 1 };
+        let grpc = ProtocolReaders { open: 2, ..ProtocolReaders::default() };
+        let by_protocol = [sse, grpc, ProtocolReaders::default()];
+        LogReport {
+            readers: ReadersReport { by_protocol, on_tail: 6, on_store: 1, slowest_lag_events: 9, wakes: 8 },
+            tail_events: 40,
+            tail_bytes: 4_000,
+            tail_hits: 30,
+            tail_misses: 3,
+            delay: Duration::from_millis(250),
+            wakes: [4, 3, 2, 1],
+        }
+    }
+
+    #[test]
+    fn readers_and_the_log_before_them_are_watched() {
+        let text = Metrics::new(watched()).unwrap().render();
+        for line in [
+            r#"eventsdb_streams{protocol="sse"} 5"#,
+            r#"eventsdb_streams{protocol="grpc"} 2"#,
+            r#"eventsdb_streams{protocol="grpc_web"} 0"#,
+            r#"eventsdb_stream_events_total{protocol="sse"} 100"#,
+            r#"eventsdb_slow_streams_ended_total{protocol="sse"} 1"#,
+            r#"eventsdb_stream_readers{source="tail"} 6"#,
+            r#"eventsdb_stream_readers{source="store"} 1"#,
+            "eventsdb_stream_lag_events 9",
+            "eventsdb_stream_wakes_total 8",
+            "eventsdb_tail_events 40",
+            "eventsdb_tail_bytes 4000",
+            r#"eventsdb_log_reads_total{source="tail"} 30"#,
+            r#"eventsdb_log_reads_total{source="store"} 3"#,
+            "eventsdb_tail_delay_seconds 0.25",
+            r#"eventsdb_tail_wakes_total{cause="append"} 4"#,
+            r#"eventsdb_tail_wakes_total{cause="hint"} 3"#,
+            r#"eventsdb_tail_wakes_total{cause="poll"} 2"#,
+            r#"eventsdb_tail_wakes_total{cause="read"} 1"#,
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }
     }
 

@@ -34,6 +34,12 @@ pub(super) struct Flags {
     /// Events held for one client at the live end of a stream
     #[arg(long, value_name = "EVENTS", default_value_t = 100, value_parser = within(1, 100_000))]
     pub(super) client_buffer_size: usize,
+    /// Bytes of the newest events that are held in memory for the readers; 0 for none
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024, value_parser = within(0, 64 << 30))]
+    pub(super) tail_bytes: usize,
+    /// Time after which a client that takes nothing of its stream is cut
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(super) slow_client_timeout: u64,
     /// Open streams at once
     #[arg(long, value_name = "STREAMS", default_value_t = 10_000, value_parser = within(1, 1_000_000))]
     pub(super) max_total_clients: usize,

@@ -92,6 +92,13 @@ impl StoredEvent {
         self.id.as_ref().map(|id| (&self.event_source, id))
     }
 
+    /// When the log recorded it, or when it happened if nobody knows: events of a taken-over database were recorded by
+    /// a service that noted the one as the other.
+    #[must_use]
+    pub fn recorded_or_happened(&self) -> Timestamp {
+        self.recorded_time.unwrap_or(self.time)
+    }
+
     /// Whether `event`, sent now, is this event sent again. A time that the producer leaves out is the recorded one.
     #[must_use]
     pub fn has_content_of(&self, event: &NewEvent) -> bool {

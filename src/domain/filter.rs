@@ -8,7 +8,7 @@ use crate::domain::event::StoredEvent;
 pub struct Filter {
     /// By subject.
     pub subjects: SubjectFilter,
-    /// By type: one of these, or any when empty.
+    /// By type: one of these, each once, or any when empty.
     pub types: Vec<EventType>,
 }
 
@@ -18,18 +18,31 @@ pub enum SubjectFilter {
     /// Every subject.
     #[default]
     All,
-    /// One of these; never empty.
+    /// One of these; never empty, ascending.
     Exact(Vec<Subject>),
-    /// Those that start with one of these; never empty, and no prefix is empty.
+    /// Those that start with one of these; never empty, ascending, no prefix is empty or starts with another.
     Prefix(Vec<Subject>),
 }
 
 impl Filter {
+    /// The filter for events of `subjects` that have one of `types`, or any when these are empty.
+    #[must_use]
+    pub fn new(subjects: SubjectFilter, mut types: Vec<EventType>) -> Self {
+        types.sort();
+        types.dedup();
+        Self { subjects, types }
+    }
+
     /// Whether `event` is wanted.
     #[must_use]
     pub fn matches(&self, event: &StoredEvent) -> bool {
-        self.subjects.matches(event.subject.as_str())
-            && (self.types.is_empty() || self.types.contains(&event.event_type))
+        self.subjects.matches(event.subject.as_str()) && self.matches_type(&event.event_type)
+    }
+
+    /// Whether events of `event_type` are wanted.
+    #[must_use]
+    pub fn matches_type(&self, event_type: &EventType) -> bool {
+        self.types.is_empty() || self.types.contains(event_type)
     }
 }
 
@@ -60,8 +73,13 @@ impl SubjectFilter {
     pub fn matches(&self, subject: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Exact(subjects) => subjects.iter().any(|wanted| wanted.as_str() == subject),
-            Self::Prefix(prefixes) => prefixes.iter().any(|prefix| subject.starts_with(prefix.as_str())),
+            Self::Exact(subjects) => subjects.binary_search_by(|wanted| wanted.as_str().cmp(subject)).is_ok(),
+            Self::Prefix(prefixes) => {
+                // What lies between a prefix and a subject that starts with it starts with it too, so only the nearest
+                // one below can be the one.
+                let above = prefixes.partition_point(|prefix| prefix.as_str() <= subject);
+                above > 0 && subject.starts_with(prefixes[above - 1].as_str())
+            }
         }
     }
 }

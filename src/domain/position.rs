@@ -31,6 +31,12 @@ impl Position {
         self.0
     }
 
+    /// The place just above, or `None` when there is none.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+
     /// The place just below, or `None` when this is the first one.
     #[must_use]
     pub fn previous(self) -> Option<Self> {

@@ -2,18 +2,19 @@
 
 mod append;
 mod append_queue;
+mod beginning;
 mod read;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::domain::log::{Log, LogReport, Protocol};
 use crate::domain::position::Position;
-use crate::domain::subscription::{SubscribeError, Subscription, SubscriptionRequest};
+use crate::domain::subscription::{PageLimits, SubscribeError, Subscription, SubscriptionRequest};
 use crate::ports::event_repository::{EventRepository, ReadError};
 use crate::ports::notifier::Notifier;
 
@@ -21,13 +22,7 @@ use append_queue::AppendQueue;
 
 pub use append::{AppendEventsError, GroupReport};
 pub use append_queue::QueueDepth;
-pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest};
-
-/// How often an idle process looks for what other processes appended when no hint comes.
-const POLL_IDLE: Duration = Duration::from_secs(1);
-
-/// How often it looks while other processes append, so that a lost hint costs little.
-const POLL_BUSY: Duration = Duration::from_millis(10);
+pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
 
 /// Limits of the use cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +43,10 @@ pub struct ServiceLimits {
     pub first_page_events: usize,
     /// Events held for one reader at the live end.
     pub client_buffer_events: usize,
+    /// Bytes of the log's newest part that are held in memory.
+    pub tail_bytes_max: usize,
+    /// How long a reader may take nothing of what it is given.
+    pub slow_reader_patience: Duration,
 }
 
 /// The event store as its callers see it; clones are one and the same.
@@ -57,11 +56,9 @@ pub struct EventService {
 }
 
 struct Core {
-    repository: Arc<dyn EventRepository>,
+    log: Arc<Log>,
     notifier: Arc<dyn Notifier>,
     limits: ServiceLimits,
-    /// The highest position known to be committed; readers look no further, and sleep on it.
-    head: watch::Sender<Option<Position>>,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
     /// Appends on their way to the store, which go on even when their caller is gone.
@@ -82,10 +79,9 @@ impl EventService {
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.subscriptions_max));
         let core = Core {
-            repository,
+            log: Arc::new(Log::new(repository, limits.tail_bytes_max)),
             notifier,
             limits,
-            head: watch::Sender::new(None),
             slots,
             shutdown,
             queue: AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max),
@@ -106,23 +102,23 @@ impl EventService {
         self.core.limits.subscriptions_max - self.core.slots.available_permits()
     }
 
-    /// Opens a subscription: what is stored after the given place, then what comes, each matching event once and in
+    /// Opens a subscription: what is stored from the given place on, then what comes, each matching event once and in
     /// order, until the reader leaves or the service shuts down.
     ///
     /// # Errors
     /// [`SubscribeError::TooMany`] when all slots are taken; a slot is free again as soon as its reader is dropped.
-    pub fn subscribe(&self, request: SubscriptionRequest) -> Result<Subscription, SubscribeError> {
+    /// [`SubscribeError::Start`] when the place to begin cannot be found out.
+    pub async fn subscribe(&self, request: SubscriptionRequest) -> Result<Subscription, SubscribeError> {
         let slot = Arc::clone(&self.core.slots)
             .try_acquire_owned()
             .map_err(|_| SubscribeError::TooMany { subscriptions_max: self.core.limits.subscriptions_max })?;
-        Ok(Subscription::new(
-            Arc::clone(&self.core.repository),
-            self.core.head.subscribe(),
-            self.core.shutdown.clone(),
-            slot,
-            &self.core.limits,
-            request,
-        ))
+        let beginning = self.beginning(request.start, request.min_position).await?;
+        let pages = PageLimits {
+            first_events: self.core.limits.first_page_events,
+            live_events: self.core.limits.client_buffer_events,
+        };
+        let log = Arc::clone(&self.core.log);
+        Ok(Subscription::new(log, self.core.shutdown.clone(), slot, pages, beginning, request))
     }
 
     /// Asks the store for its head, which is also the proof that it answers.
@@ -130,32 +126,44 @@ impl EventService {
     /// # Errors
     /// As [`ReadError`] says.
     pub async fn refresh_head(&self) -> Result<Option<Position>, ReadError> {
-        let head = self.core.repository.head().await?;
-        self.advance_head(head);
-        Ok(head)
+        Ok(self.core.log.refresh().await?.head)
     }
 
-    /// Follows the head of the log until shutdown: looks when a hint comes and every now and then regardless. Calls
-    /// `on_probe` with every answer of the store.
-    pub async fn follow_head(&self, mut on_probe: impl FnMut(Result<(), &ReadError>)) {
-        let mut hints = self.core.notifier.listen();
-        let mut pause = POLL_IDLE;
-        loop {
-            tokio::select! {
-                () = self.core.shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                Some(hint) = hints.next() => {
-                    if Some(hint) <= *self.core.head.borrow() {
-                        continue;
-                    }
+    /// Begins at the head of the log. To be called once, before anything is read.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub async fn start(&self) -> Result<(), ReadError> {
+        self.core.log.start().await
+    }
+
+    /// Follows the log until shutdown, and tells the readers what comes: looks when a hint comes and every now and then
+    /// regardless. Calls `on_probe` with every answer of the store. To be run once.
+    pub async fn follow(&self, on_probe: impl FnMut(Result<(), &ReadError>)) {
+        let following = self.core.log.follow(self.core.notifier.listen(), on_probe);
+        self.core.shutdown.run_until_cancelled(following).await;
+    }
+
+    /// Ends readers that take nothing, until shutdown; calls `on_slow` with where each of them stood. To be run once.
+    pub async fn end_slow_readers(&self, mut on_slow: impl FnMut(Protocol, Option<Position>)) {
+        /// Looks in the time that a reader is given.
+        const LOOKS: u32 = 10;
+        let patience = self.core.limits.slow_reader_patience;
+        let looking = async {
+            loop {
+                tokio::time::sleep(patience / LOOKS).await;
+                for (protocol, last) in self.core.log.end_slow(patience) {
+                    on_slow(protocol, last);
                 }
             }
-            let before = *self.core.head.borrow();
-            let answer = self.refresh_head().await;
-            let grown = *self.core.head.borrow() > before;
-            pause = if grown { POLL_BUSY } else { (pause * 2).min(POLL_IDLE) };
-            on_probe(answer.as_ref().map(|_| ()));
-        }
+        };
+        self.core.shutdown.run_until_cancelled(looking).await;
+    }
+
+    /// The log and its readers at this moment.
+    #[must_use]
+    pub fn log_report(&self) -> LogReport {
+        self.core.log.report()
     }
 
     /// Waits for every write that was accepted, also those whose caller is gone, and refuses new ones.
@@ -163,16 +171,5 @@ impl EventService {
         self.core.queue.close();
         self.core.writes.close();
         self.core.writes.wait().await;
-    }
-
-    /// Lets readers look up to `head`, which must be committed.
-    fn advance_head(&self, head: Option<Position>) {
-        self.core.head.send_if_modified(|known| {
-            let grows = head > *known;
-            if grows {
-                *known = head;
-            }
-            grows
-        });
     }
 }

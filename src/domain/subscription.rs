@@ -1,17 +1,20 @@
 //! One reader's way through the log: catch-up and live in one loop.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-use crate::domain::event::StoredEvent;
+use crate::domain::attribute::Subject;
 use crate::domain::filter::Filter;
+use crate::domain::log::{Log, LogEvent, LogPage, Protocol, Registration};
 use crate::domain::position::Position;
-use crate::domain::service::ServiceLimits;
-use crate::ports::event_repository::{EventRepository, Page, ReadError, ReadQuery};
+use crate::domain::timestamp::Timestamp;
+use crate::ports::event_repository::{LatestPage, LatestQuery, Order, ReadError, ReadQuery};
 
 /// Events in a page at the most, once a reader has shown that it takes full ones.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
@@ -22,26 +25,50 @@ pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// First and longest wait before a failed read is repeated.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Above this place; with the first event when `None`.
+    After(Option<Position>),
+    /// With what is appended from now on.
+    Head,
+    /// With the first event recorded at this time or later.
+    Time(Timestamp),
+}
+
 /// What a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionRequest {
     /// Which events.
     pub filter: Filter,
-    /// Only events above this place; from the first one when `None`.
-    pub after: Option<Position>,
+    /// Where to begin.
+    pub start: Start,
+    /// Whether to begin with the last event of each subject instead, and to go on with what comes.
+    pub latest: bool,
+    /// Begin when the log has come this far.
+    pub min_position: Option<Position>,
+    /// How long the reader may be left without a sign of life.
+    pub heartbeat: Duration,
+    /// What the reader speaks.
+    pub protocol: Protocol,
 }
 
 /// What a reader gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum SubscriptionItem {
     /// The next matching events, never empty, positions strictly ascending.
-    Events(Vec<StoredEvent>),
+    Events(Vec<Arc<LogEvent>>),
+    /// The last events of the next subjects, never empty, subjects ascending by bytes. A reader that is cut before
+    /// `CaughtUp` has to begin anew.
+    Latest(Vec<Arc<LogEvent>>),
     /// Once: everything stored when the subscription began has been sent; a reader may resume after this place.
     CaughtUp(Option<Position>),
+    /// Nothing was sent for a while; a reader may resume after this place.
+    Heartbeat(Option<Position>),
 }
 
 /// Why a subscription was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SubscribeError {
     /// All slots are taken.
     #[error("all {subscriptions_max} streams are in use")]
@@ -49,6 +76,23 @@ pub enum SubscribeError {
         /// How many may be open at once.
         subscriptions_max: usize,
     },
+    /// The place to begin cannot be found out now.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a place to begin was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log has not come as far as it must.
+    #[error("the log has not come to position {min_position} in time")]
+    NotReached {
+        /// How far it must have come.
+        min_position: Position,
+    },
+    /// The store does not answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Why a subscription ended though its reader is still there; it resumes elsewhere after the last position it saw.
@@ -57,73 +101,162 @@ pub enum SubscriptionEnded {
     /// The service is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The reader has taken nothing for too long.
+    #[error("the stream was ended because its reader took nothing for too long")]
+    TooSlow,
     /// An event cannot be read, and skipping it would be a lie.
     #[error(transparent)]
     Corrupt(ReadError),
 }
 
+/// How much a subscription reads at once.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::domain) struct PageLimits {
+    /// Events in the first page; pages double while they come back full.
+    pub(in crate::domain) first_events: usize,
+    /// Events in a page at the live end.
+    pub(in crate::domain) live_events: usize,
+}
+
+/// Where a subscription begins, found out.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::domain) struct Beginning {
+    /// Only events above this place.
+    pub(in crate::domain) after: Option<Position>,
+    /// Events recorded earlier than this are passed over.
+    pub(in crate::domain) not_before: Option<Timestamp>,
+}
+
 /// An open subscription. Holds its slot until it is dropped, and no more than one page in memory.
 pub struct Subscription {
-    repository: Arc<dyn EventRepository>,
-    head: watch::Receiver<Option<Position>>,
+    log: Arc<Log>,
+    registration: Registration,
     shutdown: CancellationToken,
+    over: CancellationToken,
+    _over: DropGuard,
     _slot: OwnedSemaphorePermit,
-    filter: Filter,
-    last: Option<Position>,
-    page_events: usize,
+    /// What the next page is read by; everything up to its `after` was sent or does not match.
+    query: ReadQuery,
+    /// To be read up to here; of what lies above, the registration tells.
+    through: Option<Position>,
+    not_before: Option<Timestamp>,
     live_page_events: usize,
-    /// Whether the reader was told that its history is done.
-    caught_up: bool,
+    phase: Phase,
+    heartbeat: Heartbeat,
+}
+
+/// What a reader has been told so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// The last events of the subjects, as far as this one.
+    Latest(Option<Subject>),
+    /// What was stored when it began.
+    CatchUp,
+    /// What came since.
+    Live,
+}
+
+/// When the reader needs a sign of life.
+struct Heartbeat {
+    interval: Duration,
+    sent: Instant,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Subscription {
     pub(in crate::domain) fn new(
-        repository: Arc<dyn EventRepository>,
-        head: watch::Receiver<Option<Position>>,
+        log: Arc<Log>,
         shutdown: CancellationToken,
         slot: OwnedSemaphorePermit,
-        limits: &ServiceLimits,
+        pages: PageLimits,
+        beginning: Beginning,
         request: SubscriptionRequest,
     ) -> Self {
+        let SubscriptionRequest { filter, latest, heartbeat, protocol, .. } = request;
+        let registration = log.register(filter.clone(), protocol, shutdown.child_token());
+        let query = ReadQuery {
+            filter,
+            after: beginning.after,
+            through: Position::FIRST,
+            order: Order::Ascending,
+            limit: pages.first_events,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        // After the registration, which tells of what lies above.
+        let through = log.tail_through().max(log.known().head);
+        registration.note_progress(beginning.after, false);
+        let over = CancellationToken::new();
         Self {
-            repository,
-            head,
+            log,
+            registration,
             shutdown,
+            _over: over.clone().drop_guard(),
+            over,
             _slot: slot,
-            filter: request.filter,
-            last: request.after,
-            page_events: limits.first_page_events,
-            live_page_events: limits.client_buffer_events,
-            caught_up: false,
+            query,
+            through,
+            not_before: beginning.not_before,
+            live_page_events: pages.live_events,
+            phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
+            heartbeat: Heartbeat::new(heartbeat),
         }
+    }
+
+    /// Cancelled when the subscription is to be ended: whoever carries its items away has to let go, even if its reader
+    /// takes nothing.
+    #[must_use]
+    pub fn end(&self) -> CancellationToken {
+        self.registration.end().clone()
+    }
+
+    /// Cancelled when the subscription is over, whatever has ended it.
+    #[must_use]
+    pub fn over(&self) -> CancellationToken {
+        self.over.clone()
     }
 
     /// The items one after the other. The reader's pace is the pace: nothing is read ahead.
     pub fn into_stream(self) -> impl Stream<Item = Result<SubscriptionItem, SubscriptionEnded>> + Send + 'static {
-        stream::unfold(Some(self), |subscription| async move {
-            let mut subscription = subscription?;
-            let shutdown = subscription.shutdown.clone();
-            let item = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => Err(SubscriptionEnded::ShuttingDown),
-                item = subscription.next() => item,
-            };
-            let rest = item.is_ok().then_some(subscription);
+        let ended = Box::pin(self.registration.end().clone().cancelled_owned());
+        stream::unfold(Some((self, ended)), |state| async move {
+            let (mut subscription, mut ended) = state?;
+            let item = subscription.next_unless(&mut ended).await;
+            let rest = item.is_ok().then_some((subscription, ended));
             Some((item, rest))
         })
+    }
+
+    async fn next_unless(
+        &mut self,
+        ended: &mut Pin<Box<WaitForCancellationFutureOwned>>,
+    ) -> Result<SubscriptionItem, SubscriptionEnded> {
+        self.registration.note_taken();
+        let item = tokio::select! {
+            biased;
+            () = ended.as_mut() => {
+                let is_shutdown = self.shutdown.is_cancelled();
+                return Err(if is_shutdown { SubscriptionEnded::ShuttingDown } else { SubscriptionEnded::TooSlow });
+            }
+            item = self.next() => item?,
+        };
+        self.registration.note_given(match &item {
+            SubscriptionItem::Events(events) | SubscriptionItem::Latest(events) => events.len(),
+            SubscriptionItem::CaughtUp(_) | SubscriptionItem::Heartbeat(_) => 0,
+        });
+        self.heartbeat.sent = Instant::now();
+        Ok(item)
     }
 
     async fn next(&mut self) -> Result<SubscriptionItem, SubscriptionEnded> {
         let mut wait = RETRY_WAIT.0;
         loop {
+            // Whatever is announced while looking is found by the next look.
             match self.look().await {
                 Ok(Some(item)) => return Ok(item),
-                // The store is the truth and the head only says that looking is worth while: look first, then sleep.
-                Ok(None) => {
-                    if self.head.changed().await.is_err() {
-                        return Err(SubscriptionEnded::ShuttingDown);
-                    }
-                }
+                Ok(None) => tokio::select! {
+                    () = self.registration.announced() => {}
+                    () = self.heartbeat.due() => return Ok(SubscriptionItem::Heartbeat(self.pass_the_rest())),
+                },
                 Err(error @ ReadError::Corrupt(_)) => return Err(SubscriptionEnded::Corrupt(error)),
                 Err(error @ ReadError::Unavailable(_)) => {
                     tracing::debug!(%error, "a subscription waits for the store");
@@ -134,40 +267,113 @@ impl Subscription {
         }
     }
 
-    /// Reads on up to the known head; `None` when there is nothing new.
+    /// Reads on; `None` when there is nothing new.
     async fn look(&mut self) -> Result<Option<SubscriptionItem>, ReadError> {
-        if !self.caught_up && self.head.borrow().is_none() {
-            // Before the process has seen a head, ask: an empty answer must be the store's, not ours.
-            let head = self.repository.head().await?;
-            return self.look_through(head).await;
+        if let Phase::Latest(after) = &self.phase {
+            let after = after.clone();
+            if let Some(item) = self.look_for_latest(after).await? {
+                return Ok(Some(item));
+            }
         }
-        let head = *self.head.borrow_and_update();
-        self.look_through(head).await
+        loop {
+            while let Some(through) = self.through.filter(|through| self.query.after < Some(*through)) {
+                let events = self.read_page(through).await?;
+                if !events.is_empty() {
+                    return Ok(Some(SubscriptionItem::Events(events)));
+                }
+            }
+            if self.phase != Phase::Live {
+                self.phase = Phase::Live;
+                self.query.limit = self.live_page_events.min(PAGE_EVENTS_MAX);
+                return Ok(Some(SubscriptionItem::CaughtUp(self.query.after)));
+            }
+            let Some(first) = self.registration.take_announced() else { return Ok(None) };
+            // Between the place up to which all was read and the first announced match there is none.
+            self.query.after = self.query.after.max(first.previous());
+            self.through = self.log.tail_through().max(Some(first));
+        }
     }
 
-    async fn look_through(&mut self, head: Option<Position>) -> Result<Option<SubscriptionItem>, ReadError> {
-        while let Some(through) = head.filter(|head| Some(*head) > self.last) {
-            let query = ReadQuery {
-                filter: self.filter.clone(),
-                after: self.last,
+    async fn read_page(&mut self, through: Position) -> Result<Vec<Arc<LogEvent>>, ReadError> {
+        self.query.through = through;
+        let LogPage { mut events, reached, is_from_store } = self.log.read(&self.query).await?;
+        self.query.after = Some(reached);
+        self.registration.note_progress(Some(reached), is_from_store && reached < through);
+        if events.len() >= self.query.limit && self.phase != Phase::Live {
+            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
+        }
+        if let Some(not_before) = self.not_before {
+            let early = events.iter().take_while(|event| event.stored().recorded_or_happened() < not_before).count();
+            events.drain(..early);
+            if !events.is_empty() {
+                self.not_before = None;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Reads the last events of the next subjects; `None` when there are no more of them.
+    async fn look_for_latest(&mut self, after: Option<Subject>) -> Result<Option<SubscriptionItem>, ReadError> {
+        let mut after = after;
+        while let Some(through) = self.through {
+            let query = LatestQuery {
+                filter: self.query.filter.clone(),
+                after,
                 through,
-                limit: self.page_events,
+                limit: self.query.limit,
                 bytes_max: PAGE_BYTES_MAX,
             };
-            let Page { events, through } = self.repository.read(query).await?;
-            self.last = Some(through);
-            if events.len() >= self.page_events && !self.caught_up {
-                self.page_events = (self.page_events * 2).min(PAGE_EVENTS_MAX);
+            let LatestPage { events, reached } = self.log.repository().latest(query).await?;
+            let events: Vec<_> = events.into_iter().map(|event| Arc::new(LogEvent::alone(event))).collect();
+            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
+            if let Some(subject) = &reached {
+                self.phase = Phase::Latest(Some(subject.clone()));
+            } else {
+                self.phase = Phase::CatchUp;
+                self.query.after = self.through.max(self.query.after);
             }
             if !events.is_empty() {
-                return Ok(Some(SubscriptionItem::Events(events)));
+                return Ok(Some(SubscriptionItem::Latest(events)));
+            }
+            if reached.is_none() {
+                return Ok(None);
+            }
+            after = reached;
+        }
+        self.phase = Phase::CatchUp;
+        Ok(None)
+    }
+
+    /// The place after which a reader may resume that has been sent everything it was told of.
+    fn pass_the_rest(&mut self) -> Option<Position> {
+        // In this order: a match up to there was announced before, and would be seen.
+        let announced = self.log.announced();
+        if !self.registration.is_announced() && self.query.after >= self.through && self.not_before.is_none() {
+            self.query.after = self.query.after.max(announced);
+            self.through = self.through.max(announced);
+            self.registration.note_progress(self.query.after, false);
+        }
+        self.query.after
+    }
+}
+
+impl Heartbeat {
+    fn new(interval: Duration) -> Self {
+        let sent = Instant::now();
+        Self { interval, sent, timer: Box::pin(tokio::time::sleep_until(sent + interval)) }
+    }
+
+    /// Waits until nothing was sent for the interval. The timer is only moved when it has run out: most of the time
+    /// something is sent before.
+    async fn due(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            let due = self.sent + self.interval;
+            self.timer.as_mut().reset(due.max(Instant::now()));
+            if due <= Instant::now() {
+                self.timer.as_mut().reset(Instant::now() + self.interval);
+                return;
             }
         }
-        if self.caught_up {
-            return Ok(None);
-        }
-        self.caught_up = true;
-        self.page_events = self.live_page_events.min(PAGE_EVENTS_MAX);
-        Ok(Some(SubscriptionItem::CaughtUp(self.last)))
     }
 }

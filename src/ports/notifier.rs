@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::domain::position::Position;
+use crate::domain::log_state::LogState;
 
 /// Carries the news that the log has grown.
 ///
@@ -11,11 +11,11 @@ use crate::domain::position::Position;
 /// reader looks into the store.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Tells every listener that the log now reaches `head`. Never waits for a listener and cannot fail: what cannot
+    /// Tells every listener that the log has come to `state`. Never waits for a listener and cannot fail: what cannot
     /// be sent is lost.
-    async fn notify(&self, head: Position);
+    async fn notify(&self, state: LogState);
 
     /// Hints from now on. A listener that falls behind sees a later hint instead of the ones it missed. The stream
     /// ends when the notifier is gone.
-    fn listen(&self) -> BoxStream<'static, Position>;
+    fn listen(&self) -> BoxStream<'static, LogState>;
 }

@@ -86,7 +86,7 @@ async fn every_call_does_what_it_says() {
     assert_eq!(create(&client, "other", Bytes::new()).await, 2);
     assert_eq!(create(&client, "s", "three").await, 3);
 
-    let event = client.get_event_by_id(GetEventByIdRequest { id: 1 }).await.unwrap().into_inner();
+    let event = client.get_event_by_id(GetEventByIdRequest { id: 1, ..Default::default() }).await.unwrap().into_inner();
     assert_eq!((event.id, event.source.as_str(), event.r#type.as_str()), (1, "tests", "made"));
     assert_eq!((event.subject.as_str(), event.data.as_ref()), ("s", data.as_slice()));
     assert!(event.time.ends_with('Z') && event.time.contains('T'), "{}", event.time);
@@ -97,12 +97,12 @@ async fn every_call_does_what_it_says() {
 
     let from_third = EventsFromSubjectRequest { from_id: Some(3), ..of("s") };
     assert!(client.delete_from_subject(from_third).await.unwrap().into_inner().ok);
-    let gone = client.get_event_by_id(GetEventByIdRequest { id: 3 }).await.unwrap_err();
+    let gone = client.get_event_by_id(GetEventByIdRequest { id: 3, ..Default::default() }).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
-    assert!(client.get_event_by_id(GetEventByIdRequest { id: 1 }).await.is_ok());
+    assert!(client.get_event_by_id(GetEventByIdRequest { id: 1, ..Default::default() }).await.is_ok());
     assert!(client.delete_from_subject(of("s")).await.unwrap().into_inner().ok);
-    assert!(client.get_event_by_id(GetEventByIdRequest { id: 1 }).await.is_err());
-    assert!(client.get_event_by_id(GetEventByIdRequest { id: 2 }).await.is_ok());
+    assert!(client.get_event_by_id(GetEventByIdRequest { id: 1, ..Default::default() }).await.is_err());
+    assert!(client.get_event_by_id(GetEventByIdRequest { id: 2, ..Default::default() }).await.is_ok());
     assert_eq!(create(&client, "s", "four").await, 4, "an id is never given twice");
 }
 
@@ -169,7 +169,7 @@ async fn wrong_requests_are_refused_and_the_field_is_named() {
         }
     }
     for id in [0, -1] {
-        let refusal = client.get_event_by_id(GetEventByIdRequest { id }).await.unwrap_err();
+        let refusal = client.get_event_by_id(GetEventByIdRequest { id, ..Default::default() }).await.unwrap_err();
         assert_eq!((refusal.code(), refusal.message()), (Code::InvalidArgument, "id must be at least 1"));
     }
     assert_eq!(create(&client, "s", "x").await, 1, "nothing was stored");
@@ -291,7 +291,10 @@ async fn token_is_taken_bare_and_as_bearer() {
         assert_eq!(refusal.code(), Code::Unauthenticated, "{value}");
     }
     assert_eq!(client.create_event(new_event("s", "x")).await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(client.get_event_by_id(GetEventByIdRequest { id: 1 }).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        client.get_event_by_id(GetEventByIdRequest { id: 1, ..Default::default() }).await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
     let refusals = [
         client.stream_events_from_subject(of("s")).await.unwrap_err(),
         client.get_historic_events_from_subject(of("s")).await.unwrap_err(),

@@ -142,7 +142,7 @@ async fn unary_calls_work_in_every_form() {
             let created = caller.call("CreateEvent", &new_event(&subject, data.clone())).await;
             assert_eq!((created.code, created.messages.len()), (0, 1), "{created:?}");
             let id = CreateEventReply::decode(created.messages[0].as_slice()).unwrap().id;
-            let read = caller.call("GetEventByID", &GetEventByIdRequest { id }).await;
+            let read = caller.call("GetEventByID", &GetEventByIdRequest { id, ..Default::default() }).await;
             let event = Event::decode(read.messages[0].as_slice()).unwrap();
             assert_eq!((event.id, event.subject, event.data.as_ref()), (id, subject, data.as_slice()));
         }
@@ -203,7 +203,8 @@ async fn errors_can_be_read_in_every_form() {
         let refused = caller.call_with("CreateEvent", &nothing, &auth).await;
         assert_eq!((refused.code, refused.messages.len()), (INVALID_ARGUMENT, 0));
         assert!(refused.text.starts_with("source"), "{refused:?}");
-        let missing = caller.call_with("GetEventByID", &GetEventByIdRequest { id: 1 }, &auth).await;
+        let missing =
+            caller.call_with("GetEventByID", &GetEventByIdRequest { id: 1, ..Default::default() }, &auth).await;
         assert_eq!(missing.code, NOT_FOUND);
         let large = new_event("s", vec![0; 101]);
         assert_eq!(caller.call_with("CreateEvent", &large, &auth).await.code, RESOURCE_EXHAUSTED);

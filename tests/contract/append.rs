@@ -28,7 +28,7 @@ pub(crate) async fn batch_is_contiguous_and_in_order(store: &Store) {
 pub(crate) async fn empty_batch_takes_no_position(store: &Store) {
     let repository = store.open().await;
     assert_eq!(append(&*repository, Vec::new()).await, []);
-    assert_eq!(repository.head().await.unwrap(), None);
+    assert_eq!(repository.state().await.unwrap().head, None);
     assert_eq!(append(&*repository, events(&["a"])).await, [Position::FIRST]);
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn race(store: &Store) {
                     let batch = append(&*repository, batch).await;
                     assert!(batch.windows(2).all(|pair| pair[0].get() + 1 == pair[1].get()), "{batch:?}");
                     assert!(given.last() < batch.first(), "{batch:?} after {:?}", given.last());
-                    assert!(repository.head().await.unwrap().as_ref() >= batch.last());
+                    assert!(repository.state().await.unwrap().head.as_ref() >= batch.last());
                     given.extend(batch);
                 }
                 given
@@ -74,7 +74,7 @@ async fn follow(repository: Arc<dyn EventRepository>, total: i64) -> Vec<i64> {
     let mut seen = Vec::new();
     let mut after = None;
     while after != Some(total) {
-        let head = repository.head().await.unwrap().map(Position::get);
+        let head = repository.state().await.unwrap().head.map(Position::get);
         if let Some(through) = head.filter(|_| head > after) {
             seen.extend(positions(&read_all(&*repository, query(after, through)).await));
             after = head;

@@ -12,7 +12,7 @@ pub(crate) async fn newest_position_is_not_reused_after_delete(store: &Store) {
     assert_eq!(repository.delete(Filter::default(), position(2), position(3)).await.unwrap(), 2);
     drop(repository);
     let repository = store.open().await;
-    assert_eq!(repository.head().await.unwrap(), Some(position(3)));
+    assert_eq!(repository.state().await.unwrap().head, Some(position(3)));
     assert_eq!(append(&*repository, events(&["d"])).await, [position(4)]);
     assert_eq!(positions(&whole_log(&*repository).await), [1, 4]);
     repository.delete(Filter::default(), position(1), position(4)).await.unwrap();
@@ -44,7 +44,7 @@ pub(crate) async fn deletes_what_matches_within_its_bounds(store: &Store) {
         assert_eq!(deleted, count, "{filter:?} {from}..={through}");
         assert_eq!(positions(&whole_log(&*repository).await), left, "{filter:?} {from}..={through}");
     }
-    assert_eq!(repository.head().await.unwrap(), Some(position(9)));
+    assert_eq!(repository.state().await.unwrap().head, Some(position(9)));
 }
 
 pub(crate) async fn deletes_more_than_a_chunk_and_counts(store: &Store) {
@@ -52,9 +52,43 @@ pub(crate) async fn deletes_more_than_a_chunk_and_counts(store: &Store) {
     for _ in 0..5 {
         append(&*repository, ["even", "odd"].repeat(500).into_iter().map(event).collect()).await;
     }
-    let head = repository.head().await.unwrap().unwrap();
+    let head = repository.state().await.unwrap().head.unwrap();
     assert_eq!(repository.delete(exact(&["odd"]), Position::FIRST, head).await.unwrap(), 2_500);
     assert_eq!(repository.delete(exact(&["odd"]), Position::FIRST, head).await.unwrap(), 0);
     let left = whole_log(&*repository).await;
     assert!(left.len() == 2_500 && left.iter().all(|event| event.subject.as_str() == "even"));
+}
+
+pub(crate) async fn deletions_are_counted_for_every_process(store: &Store) {
+    let ours = store.open().await;
+    let theirs = store.open().await;
+    append(&*ours, vec![event("a"); 1_500]).await;
+    append(&*ours, events(&["b", "c"])).await;
+    let deletions = async || {
+        let (ours, theirs) = (ours.state().await.unwrap(), theirs.state().await.unwrap());
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.head, Some(position(1_502)));
+        ours.deletions
+    };
+    assert_eq!(deletions().await, 0);
+    for (repository, filter, from, through, deleted) in [
+        (&ours, exact(&["nobody"]), 1, 1_502, 0),
+        (&ours, exact(&["b"]), 1, 1_500, 0),
+        (&ours, exact(&["b"]), 1, 1_502, 1),
+        (&theirs, exact(&["b"]), 1, 1_502, 0),
+        (&theirs, prefixes(&["a"]), 1, 1_502, 1_500),
+        (&ours, Filter::default(), 1_502, 1_502, 1),
+        (&ours, Filter::default(), 1, 1_502, 0),
+    ] {
+        let before = deletions().await;
+        let count = repository.delete(filter.clone(), position(from), position(through)).await.unwrap();
+        assert_eq!(count, deleted, "{filter:?}");
+        let raised = deletions().await - before;
+        assert!((raised > 0) == (deleted > 0) && raised <= deleted, "{filter:?}: {raised}");
+    }
+    let before = deletions().await;
+    append(&*theirs, events(&["d"])).await;
+    drop((ours, theirs));
+    let state = store.open().await.state().await.unwrap();
+    assert_eq!((state.head, state.deletions), (Some(position(1_503)), before));
 }

@@ -29,7 +29,7 @@ pub(crate) fn expecting(last: Option<i64>, event: NewEvent) -> AppendRequest {
 }
 
 pub(crate) async fn group(repository: &dyn EventRepository, requests: Vec<AppendRequest>) -> Vec<AppendOutcome> {
-    repository.append(requests.into()).await.unwrap()
+    repository.append(requests.into()).await.unwrap().outcomes
 }
 
 fn new(at: i64) -> Appended {
@@ -51,14 +51,14 @@ fn unmet(about: &str, last: Option<i64>) -> AppendOutcome {
 pub(crate) async fn requests_of_a_group_follow_each_other(store: &Store) {
     let repository = store.open().await;
     for size in [1, 2, 3, 7, 8, 9, 31, 32, 33, 127, 128, 129, 300] {
-        let first = repository.head().await.unwrap().map_or(1, |head| head.get() + 1);
+        let first = repository.state().await.unwrap().head.map_or(1, |head| head.get() + 1);
         let requests = (0..size).map(|number| request(events(&["a", "b"][..=usize::from(number % 3 == 0)]))).collect();
         let outcomes = group(&*repository, requests).await;
         let given: Vec<i64> =
             outcomes.into_iter().flat_map(|outcome| outcome.unwrap()).map(|appended| appended.position.get()).collect();
         let last = first + i64::try_from(given.len()).unwrap();
         assert_eq!(given, (first..last).collect::<Vec<_>>());
-        assert_eq!(repository.head().await.unwrap(), Some(position(last - 1)));
+        assert_eq!(repository.state().await.unwrap().head, Some(position(last - 1)));
     }
     let log = whole_log(&*repository).await;
     assert!(log.iter().enumerate().all(|(index, event)| event.position.get() == i64::try_from(index).unwrap() + 1));

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use events_db::domain::append::{AppendRefusal, AppendRequest, Precondition};
 use events_db::domain::attribute::Subject;
-use events_db::domain::event::NewEvent;
+use events_db::domain::event::{NewEvent, StoredEvent};
 use events_db::domain::filter::Filter;
 use events_db::domain::position::Position;
 use events_db::ports::event_repository::{EventRepository, ReadQuery};
 
-use crate::reading::{append, event, event_type, exact, position, positions, prefixes, query, read_all, whole_log};
+use crate::reading::{
+    append, event, event_type, exact, latest_agrees, position, positions, prefixes, query, read_both_ways, subject,
+    whole_log,
+};
 use crate::store::Store;
 
 const BATCH: i64 = 1_000;
@@ -35,19 +38,32 @@ async fn append_numbered(repository: &dyn EventRepository, from: i64, through: i
 async fn agree(repository: &dyn EventRepository, after: &[i64]) {
     let log = whole_log(repository).await;
     let head = log.last().unwrap().position.get();
+    let pages = [(1_000, usize::MAX), (2, 40)];
     let typed = Filter { types: vec![event_type("paid")], ..exact(&["a", "c"]) };
     let typed_prefix = Filter { types: vec![event_type("made"), event_type("sent")], ..prefixes(&["ab"]) };
     for filter in [exact(&["b"]), exact(&["abc", "nobody", "late"]), prefixes(&["ab", "late"]), typed, typed_prefix] {
-        for &after in after {
+        let above = after.iter().map(|&after| (after, head));
+        let up_to = after.iter().filter(|&&through| through > 0).map(|&through| (0, through));
+        for (after, through) in above.chain(up_to) {
             for (limit, bytes_max) in [(1_000, usize::MAX), (97, 1_024)] {
-                let query =
-                    ReadQuery { filter: filter.clone(), limit, bytes_max, ..query((after > 0).then_some(after), head) };
-                let expected = log.iter().filter(|event| event.position.get() > after && filter.matches(event));
+                let query = ReadQuery {
+                    filter: filter.clone(),
+                    limit,
+                    bytes_max,
+                    ..query((after > 0).then_some(after), through)
+                };
+                let within = |event: &&StoredEvent| (after + 1..=through).contains(&event.position.get());
+                let expected = log.iter().filter(within).filter(|event| filter.matches(event));
                 let expected: Vec<i64> = expected.map(|event| event.position.get()).collect();
-                assert_eq!(positions(&read_all(repository, query.clone()).await), expected, "{query:?}");
+                assert_eq!(positions(&read_both_ways(repository, query.clone()).await), expected, "{query:?}");
             }
         }
+        for &through in after.iter().filter(|&&through| through > 0).chain([&head]) {
+            latest_agrees(repository, &log, &filter, None, through, &pages).await;
+            latest_agrees(repository, &log, &filter, Some(subject("ab")), through, &pages).await;
+        }
     }
+    latest_agrees(repository, &log, &Filter::default(), None, head, &pages).await;
     let all: BTreeSet<&Subject> = log.iter().map(|event| &event.subject).collect();
     for limit in [1, 3, 100] {
         let mut found: Vec<Subject> = Vec::new();
@@ -102,7 +118,7 @@ pub(crate) async fn preconditions_see_the_old_and_the_new(store: &Store) {
     append_fillers(&*repository, 5).await;
     let old = position(BATCH + 1);
     append(&*repository, vec![event("new")]).await;
-    let new = repository.head().await.unwrap().unwrap();
+    let new = repository.state().await.unwrap().head.unwrap();
     for (subject, last) in [("first", Some(position(1))), ("old", Some(old)), ("new", Some(new)), ("none", None)] {
         let subject = Subject::new(subject.to_owned()).unwrap();
         let wrong = Some(position(7_777_777));
@@ -111,7 +127,7 @@ pub(crate) async fn preconditions_see_the_old_and_the_new(store: &Store) {
     }
     // Where both know the subject, the newer one counts.
     append(&*repository, vec![event("old")]).await;
-    let newest = repository.head().await.unwrap();
+    let newest = repository.state().await.unwrap().head;
     assert_eq!(refusal(&*repository, Subject::new("old".to_owned()).unwrap(), Some(old)).await, Some(newest));
 }
 
@@ -128,7 +144,7 @@ async fn refusal(
     last: Option<Position>,
 ) -> Option<Option<Position>> {
     let request = AppendRequest { events: Vec::new(), preconditions: vec![Precondition { subject, last }] };
-    match repository.append(Arc::new([request])).await.unwrap().remove(0) {
+    match repository.append(Arc::new([request])).await.unwrap().outcomes.remove(0) {
         Ok(_) => None,
         Err(AppendRefusal::Precondition { last, .. }) => Some(last),
         Err(refusal) => panic!("{refusal}"),

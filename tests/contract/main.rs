@@ -14,6 +14,7 @@ mod long_log;
 mod opening;
 mod read;
 mod reading;
+mod replicas;
 mod store;
 mod subject_index;
 mod takeover;
@@ -52,7 +53,10 @@ contract!(
         delete::newest_position_is_not_reused_after_delete,
         delete::deletes_what_matches_within_its_bounds,
         delete::deletes_more_than_a_chunk_and_counts,
+        delete::deletions_are_counted_for_every_process,
         filter::filters_agree_with_the_model,
+        filter::last_events_agree_with_the_model,
+        filter::last_events_of_many_subjects_come_in_pages,
         filter::subjects_page_in_byte_order,
         filter::thin_prefix_in_a_thick_log_is_read_completely,
         groups::requests_of_a_group_follow_each_other,
@@ -77,6 +81,13 @@ contract!(
         read::bytes_max_ends_the_page_before_it_overflows,
         read::empty_log_has_no_head_and_no_events,
         read::get_finds_only_what_is_there,
+        replicas::readers_of_all_processes_see_the_log_as_it_is,
+        replicas::deleted_events_are_read_from_nobodys_memory,
+        replicas::reads_begin_where_they_are_asked_to,
+        replicas::last_events_of_subjects_come_first_and_then_what_comes,
+        replicas::reads_wait_for_the_position_they_must_see,
+        replicas::silent_reader_is_told_where_to_resume,
+        replicas::reader_far_behind_is_not_waited_for,
     ]
 );
 

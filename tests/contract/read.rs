@@ -1,5 +1,7 @@
 //! The edges of a page.
 
+use events_db::ports::event_repository::{Order, ReadQuery};
+
 use crate::reading::{append, events, exact, position, positions, prefixes, query};
 use crate::store::Store;
 
@@ -24,8 +26,21 @@ pub(crate) async fn after_and_through_bound_the_page(store: &Store) {
         let page = repository.read(query.clone()).await.unwrap();
         assert_eq!(positions(&page.events), found, "{query:?}");
         // A log this short is looked at as a whole.
-        assert_eq!(page.through.get(), through, "{query:?}");
+        assert_eq!(page.reached.get(), through, "{query:?}");
+        query.order = Order::Descending;
+        query.through = position(through.min(5));
+        if query.after < Some(query.through) {
+            let page = repository.read(query.clone()).await.unwrap();
+            assert_eq!(positions(&page.events), reversed(found), "{query:?}");
+            assert_eq!(page.reached.get(), after.unwrap_or(0) + 1, "{query:?}");
+            assert_eq!(query.rest(page.reached), None);
+        }
     }
+}
+
+fn reversed(mut positions: Vec<i64>) -> Vec<i64> {
+    positions.reverse();
+    positions
 }
 
 pub(crate) async fn limit_ends_the_page_at_its_last_event(store: &Store) {
@@ -43,7 +58,20 @@ pub(crate) async fn limit_ends_the_page_at_its_last_event(store: &Store) {
         (query.filter, query.limit) = (filter, limit);
         let page = repository.read(query.clone()).await.unwrap();
         assert_eq!(positions(&page.events), found, "{query:?}");
-        assert_eq!(Some(&page.through.get()), found.last(), "{query:?}");
+        assert_eq!(Some(&page.reached.get()), found.last(), "{query:?}");
+    }
+    for (filter, limit, found) in [
+        (query(None, 6).filter, 1, vec![6]),
+        (query(None, 6).filter, 5, vec![6, 5, 4, 3, 2]),
+        (exact(&["a"]), 2, vec![5, 3]),
+        (exact(&["a", "b"]), 3, vec![5, 4, 3]),
+        (exact(&["c", "a"]), 2, vec![6, 5]),
+        (prefixes(&["a", "c"]), 3, vec![6, 5, 3]),
+    ] {
+        let query = ReadQuery { filter, limit, order: Order::Descending, ..query(None, 6) };
+        let page = repository.read(query.clone()).await.unwrap();
+        assert_eq!(positions(&page.events), found, "{query:?}");
+        assert_eq!(Some(&page.reached.get()), found.last(), "{query:?}");
     }
 }
 
@@ -68,17 +96,31 @@ pub(crate) async fn bytes_max_ends_the_page_before_it_overflows(store: &Store) {
         let mut query = query(after, 4);
         (query.filter, query.bytes_max) = (filter, bytes_max);
         let page = repository.read(query.clone()).await.unwrap();
-        assert_eq!((positions(&page.events), page.through.get()), (found, through), "{query:?}");
+        assert_eq!((positions(&page.events), page.reached.get()), (found, through), "{query:?}");
+    }
+    for (through, filter, bytes_max, found, reached) in [
+        (4, exact(&["a"]), small + large, vec![3, 1], 1),
+        (4, exact(&["a"]), small + large - 1, vec![3], 3),
+        (4, prefixes(&["a", "b"]), 2 * small - 1, vec![4], 4),
+        (4, query(None, 4).filter, 2 * small + large, vec![4, 3, 2], 2),
+        (4, query(None, 4).filter, small + large - 1, vec![4], 4),
+        (3, query(None, 4).filter, large - 1, vec![3], 3),
+        (3, exact(&["a", "b"]), 1, vec![3], 3),
+        (2, exact(&["a"]), 0, vec![1], 1),
+    ] {
+        let query = ReadQuery { filter, bytes_max, order: Order::Descending, ..query(None, through) };
+        let page = repository.read(query.clone()).await.unwrap();
+        assert_eq!((positions(&page.events), page.reached.get()), (found, reached), "{query:?}");
     }
 }
 
 pub(crate) async fn empty_log_has_no_head_and_no_events(store: &Store) {
     let repository = store.open().await;
-    assert_eq!(repository.head().await.unwrap(), None);
+    assert_eq!(repository.state().await.unwrap().head, None);
     assert_eq!(repository.get(position(1)).await.unwrap(), None);
     assert_eq!(repository.subjects(None, 10).await.unwrap(), []);
     let page = repository.read(query(None, 1)).await.unwrap();
-    assert!(page.events.is_empty() && page.through == position(1));
+    assert!(page.events.is_empty() && page.reached == position(1));
 }
 
 pub(crate) async fn get_finds_only_what_is_there(store: &Store) {

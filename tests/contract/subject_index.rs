@@ -20,7 +20,7 @@ pub(crate) async fn catches_up_with_batches_and_with_lone_events(store: &Store) 
     assert!((BEHIND_MAX..=BEHIND_MAX + 1).contains(&caught_up), "{caught_up}");
     append(&*repository, vec![event("batch"); 4_096]).await;
     assert_eq!(entries(&foreign).await, 2 * BEHIND_MAX + 1);
-    let head = repository.head().await.unwrap().unwrap();
+    let head = repository.state().await.unwrap().head.unwrap();
     assert_eq!(repository.delete(exact(&["lone"]), position(1), head).await.unwrap(), 2);
     assert_eq!(entries(&foreign).await, 2 * BEHIND_MAX - 1, "a deletion takes the entries along");
 }

@@ -75,7 +75,7 @@ async fn take_over(store: &Store, schema: &str) {
         assert_eq!(positions(&read_all(&*repository, query).await), wanted, "{text}");
     }
     // The ids that were given out and deleted are not given out again, by neither side.
-    assert_eq!(repository.head().await.unwrap(), Some(position(ROWS)));
+    assert_eq!(repository.state().await.unwrap().head, Some(position(ROWS)));
     assert_eq!(append(&*second, events(&["a", "b"])).await, [position(ROWS + 1), position(ROWS + 2)]);
     let insert = "INSERT INTO events (source, type, subject, data) VALUES ('go', 'tested', 'foreign', 'x')";
     let theirs = foreign.execute_unprepared(insert).await.unwrap().last_insert_id();

@@ -6,10 +6,16 @@ use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
+use crate::domain::subscription::Start;
+use crate::domain::timestamp::Timestamp;
+use crate::ports::event_repository::Order;
 
 /// Bytes of an event in a message beyond [`StoredEvent::size_bytes`]: keys and lengths of the event and its six fields
 /// (at most 5 bytes of length each), the id (10) and the time (27), rounded up.
 pub(super) const EVENT_OVERHEAD_BYTES_MAX: usize = 96;
+
+/// Further subjects or types in one request: each costs a look into the index.
+const REPEATS_MAX: usize = 100;
 
 pub(super) fn new_event(request: proto::CreateEventRequest) -> Result<NewEvent, ApiError> {
     Ok(NewEvent {
@@ -26,24 +32,125 @@ pub(super) fn position(id: i64) -> Result<Position, ApiError> {
     Position::new(id).map_err(|_| ApiError::invalid("id", "must be at least 1"))
 }
 
-/// Where to begin: `None` is before the first event.
+/// What the reading calls share.
+#[derive(Debug)]
+pub(super) struct Selection {
+    pub(super) filter: Filter,
+    pub(super) start: Start,
+    pub(super) order: Order,
+    pub(super) is_latest: bool,
+    pub(super) after_subject: Option<Subject>,
+    pub(super) min_position: Option<Position>,
+    pub(super) limit: usize,
+}
+
+/// Reads what is asked for; `max` is how many events an answer may have.
+pub(super) fn selection(request: proto::EventsFromSubjectRequest, max: usize) -> Result<Selection, ApiError> {
+    let is_latest = request.latest_per_subject.unwrap_or(false);
+    let order = if request.descending.unwrap_or(false) { Order::Descending } else { Order::Ascending };
+    let start = start(&request)?;
+    if is_latest && (start != Start::After(None) || order == Order::Descending) {
+        return Err(ApiError::invalid("latest_per_subject", "cannot be combined with another place to begin"));
+    }
+    let after_subject = request.after_subject.clone().filter(|text| !text.is_empty());
+    if after_subject.is_some() && !is_latest {
+        return Err(ApiError::invalid("after_subject", "needs latest_per_subject"));
+    }
+    let limit = match request.limit.map(usize::try_from) {
+        None => max,
+        Some(Ok(limit)) if (1..=max).contains(&limit) => limit,
+        Some(_) => return Err(ApiError::invalid("limit", format!("must be from 1 to {max}"))),
+    };
+    Ok(Selection {
+        start,
+        order,
+        is_latest,
+        after_subject: after_subject.map(Subject::new).transpose().map_err(in_field("after_subject"))?,
+        min_position: min_position(request.min_position)?,
+        limit,
+        filter: filter(request)?,
+    })
+}
+
+/// Refuses what a stream cannot do.
+pub(super) fn check_stream(request: &proto::EventsFromSubjectRequest) -> Result<(), ApiError> {
+    let fields = [
+        ("descending", request.descending.unwrap_or(false)),
+        ("after_subject", request.after_subject.as_ref().is_some_and(|text| !text.is_empty())),
+        ("limit", request.limit.is_some()),
+    ];
+    refuse(&fields, "is not for streams")
+}
+
+/// Refuses what a deletion does not know: to overlook it would delete more than was asked for.
+pub(super) fn check_deletion(request: &proto::EventsFromSubjectRequest) -> Result<(), ApiError> {
+    let fields = [
+        ("from_head", request.from_head.unwrap_or(false)),
+        ("from_time", request.from_time.is_some()),
+        ("descending", request.descending.unwrap_or(false)),
+        ("latest_per_subject", request.latest_per_subject.unwrap_or(false)),
+        ("after_subject", request.after_subject.is_some()),
+        ("min_position", request.min_position.is_some()),
+        ("limit", request.limit.is_some()),
+    ];
+    refuse(&fields, "is not for deletions")
+}
+
+fn refuse(fields: &[(&str, bool)], problem: &str) -> Result<(), ApiError> {
+    let wrong = fields.iter().find(|(_, is_given)| *is_given);
+    wrong.map_or(Ok(()), |(name, _)| Err(ApiError::invalid(name, problem)))
+}
+
+fn start(request: &proto::EventsFromSubjectRequest) -> Result<Start, ApiError> {
+    let from_time = request.from_time.as_deref().filter(|text| !text.is_empty());
+    match (from_id(request)?, request.from_head.unwrap_or(false), from_time) {
+        (after, false, None) => Ok(Start::After(after)),
+        (None, true, None) => Ok(Start::Head),
+        (None, false, Some(text)) => {
+            Timestamp::parse(text).map(Start::Time).map_err(|problem| ApiError::invalid("from_time", problem))
+        }
+        (_, _, _) => Err(ApiError::invalid("from_id", "cannot be combined with from_head or from_time")),
+    }
+}
+
+/// A place in the log: `None` is before the first event.
 pub(super) fn from_id(request: &proto::EventsFromSubjectRequest) -> Result<Option<Position>, ApiError> {
-    match request.from_id {
+    place("from_id", request.from_id)
+}
+
+pub(super) fn min_position(value: Option<i64>) -> Result<Option<Position>, ApiError> {
+    place("min_position", value)
+}
+
+fn place(name: &str, value: Option<i64>) -> Result<Option<Position>, ApiError> {
+    match value {
         None | Some(0) => Ok(None),
-        Some(id) => Position::new(id).map(Some).map_err(|_| ApiError::invalid("from_id", "must not be negative")),
+        Some(id) => Position::new(id).map(Some).map_err(|_| ApiError::invalid(name, "must not be negative")),
     }
 }
 
 /// Which events. An empty type is none, as published clients send it.
 pub(super) fn filter(request: proto::EventsFromSubjectRequest) -> Result<Filter, ApiError> {
-    let subjects = if request.recursive.unwrap_or(false) {
-        SubjectFilter::prefixes(vec![Subject::new(request.subject).map_err(in_field("subject"))?])
-    } else {
-        SubjectFilter::exact(vec![Subject::named(request.subject).map_err(in_field("subject"))?])
-    };
-    let event_type = request.r#type.filter(|text| !text.is_empty());
-    let types = event_type.map(EventType::new).transpose().map_err(in_field("type"))?.into_iter().collect();
-    Ok(Filter { subjects, types })
+    for (name, more) in [("more_subjects", &request.more_subjects), ("more_types", &request.more_types)] {
+        if more.len() > REPEATS_MAX {
+            return Err(ApiError::invalid(name, format!("must not have more than {REPEATS_MAX} elements")));
+        }
+    }
+    let is_recursive = request.recursive.unwrap_or(false);
+    let take = if is_recursive { Subject::new } else { Subject::named };
+    let mut subjects = vec![take(request.subject).map_err(in_field("subject"))?];
+    for subject in request.more_subjects {
+        subjects.push(take(subject).map_err(in_field("more_subjects"))?);
+    }
+    let subjects = if is_recursive { SubjectFilter::prefixes(subjects) } else { SubjectFilter::exact(subjects) };
+    let mut types = Vec::new();
+    for event_type in request.r#type.into_iter().filter(|text| !text.is_empty()) {
+        types.push(EventType::new(event_type).map_err(in_field("type"))?);
+    }
+    for event_type in request.more_types {
+        types.push(EventType::new(event_type).map_err(in_field("more_types"))?);
+    }
+    Ok(Filter::new(subjects, types))
 }
 
 pub(super) fn event(event: StoredEvent) -> proto::Event {
@@ -68,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::api_error::ApiErrorKind;
-    use crate::domain::timestamp::Timestamp;
+    use crate::adapters::grpc::reply::EncodedReply;
 
     fn create_request() -> proto::CreateEventRequest {
         proto::CreateEventRequest {
@@ -85,6 +192,7 @@ mod tests {
             from_id: None,
             r#type: event_type.map(ToOwned::to_owned),
             recursive,
+            ..Default::default()
         })
     }
 
@@ -157,8 +265,9 @@ mod tests {
             data: Bytes::from(vec![0; 1 << 20]),
         };
         let size_bytes = stored.size_bytes();
-        let reply = proto::EventsFromSubjectReply { events: vec![event(stored)], has_more: true };
+        let event = event(stored);
+        assert_eq!(event.time, "2024-05-01T12:00:00.123456Z");
+        let reply = EncodedReply { events: vec![event.encode_to_vec().into()], has_more: true };
         assert!(reply.encoded_len() - size_bytes <= EVENT_OVERHEAD_BYTES_MAX);
-        assert_eq!(reply.events[0].time, "2024-05-01T12:00:00.123456Z");
     }
 }

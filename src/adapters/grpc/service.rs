@@ -1,19 +1,28 @@
 //! The calls of `grpc.EventsDB`: decode, use case, encode.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::convert::Selection;
+use super::reply::{EncodedReply, encoded};
 use super::status::from_api_error;
-use super::{convert, proto};
+use super::{GrpcWeb, convert, proto};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::adapters::response_cut::ResponseCut;
 use crate::domain::append::AppendRequest;
+use crate::domain::log::{LogEvent, Protocol};
 use crate::domain::position::Position;
-use crate::domain::service::{EventService, HISTORY_LIMIT_MAX, History, HistoryRequest};
+use crate::domain::service::{EventService, HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
 use crate::domain::subscription::{
     PAGE_BYTES_MAX, PAGE_EVENTS_MAX, SubscriptionEnded, SubscriptionItem, SubscriptionRequest,
 };
+
+/// How often a silent stream looks whether it is still there.
+const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// Bytes that gRPC clients take in one message unless told otherwise.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -45,35 +54,47 @@ impl EventsDb {
     }
 
     async fn get(&self, request: proto::GetEventByIdRequest) -> Result<proto::Event, ApiError> {
-        let event = self.service.get(convert::position(request.id)?).await?;
+        let min_position = convert::min_position(request.min_position)?;
+        let event = self.service.get(convert::position(request.id)?, min_position).await?;
         event
             .map(convert::event)
             .ok_or_else(|| ApiError::new(ApiErrorKind::NotFound, format!("there is no event with id {}", request.id)))
     }
 
-    async fn history(
-        &self,
-        request: proto::EventsFromSubjectRequest,
-    ) -> Result<proto::EventsFromSubjectReply, ApiError> {
-        let after = convert::from_id(&request)?;
-        let filter = convert::filter(request)?;
-        let request = HistoryRequest { filter, after, limit: HISTORY_LIMIT_MAX, bytes_max: HISTORY_BYTES_MAX };
-        let History { events, has_more } = self.service.history(request).await?;
-        Ok(proto::EventsFromSubjectReply { events: events.into_iter().map(convert::event).collect(), has_more })
+    async fn history(&self, request: proto::EventsFromSubjectRequest) -> Result<EncodedReply, ApiError> {
+        let selection = convert::selection(request, HISTORY_LIMIT_MAX)?;
+        let Selection { filter, start, order, is_latest, after_subject, min_position, limit } = selection;
+        let bytes_max = HISTORY_BYTES_MAX;
+        let History { events, has_more } = if is_latest {
+            let request = LatestRequest { filter, after: after_subject, min_position, limit, bytes_max };
+            self.service.latest(request).await?
+        } else {
+            let request = HistoryRequest { filter, start, order, min_position, limit, bytes_max };
+            self.service.history(request).await?
+        };
+        Ok(EncodedReply { events: events.iter().map(|event| encoded(event)).collect(), has_more })
     }
 
-    fn stream(
+    async fn stream(
         &self,
         request: proto::EventsFromSubjectRequest,
-    ) -> Result<impl Stream<Item = Result<proto::EventsFromSubjectReply, Status>> + use<>, ApiError> {
-        let after = convert::from_id(&request)?;
-        let filter = convert::filter(request)?;
-        let subscription = self.service.subscribe(SubscriptionRequest { filter, after })?;
+        protocol: Protocol,
+    ) -> Result<(impl Stream<Item = Result<EncodedReply, Status>> + use<>, ResponseCut), ApiError> {
+        convert::check_stream(&request)?;
+        let Selection { filter, start, is_latest: latest, min_position, .. } =
+            convert::selection(request, HISTORY_LIMIT_MAX)?;
+        // This interface has no word for a sign of life; HTTP/2 has its own.
+        let heartbeat = HEARTBEAT;
+        let request = SubscriptionRequest { filter, start, latest, min_position, heartbeat, protocol };
+        let subscription = self.service.subscribe(request).await?;
         let batch_events = self.stream_batch_events;
-        Ok(subscription.into_stream().flat_map(move |item| stream::iter(messages(item, batch_events))))
+        let cut = ResponseCut::by(subscription.end(), subscription.over());
+        let replies = subscription.into_stream().flat_map(move |item| stream::iter(messages(item, batch_events)));
+        Ok((replies, cut))
     }
 
     async fn delete(&self, request: proto::EventsFromSubjectRequest) -> Result<proto::OkReply, ApiError> {
+        convert::check_deletion(&request)?;
         let from = convert::from_id(&request)?.unwrap_or(Position::FIRST);
         self.service.delete(convert::filter(request)?, from).await?;
         Ok(proto::OkReply { ok: true })
@@ -82,8 +103,7 @@ impl EventsDb {
 
 #[tonic::async_trait]
 impl proto::events_db_server::EventsDb for EventsDb {
-    type StreamEventsFromSubjectStream =
-        Pin<Box<dyn Stream<Item = Result<proto::EventsFromSubjectReply, Status>> + Send>>;
+    type StreamEventsFromSubjectStream = Pin<Box<dyn Stream<Item = Result<EncodedReply, Status>> + Send>>;
 
     async fn create_event(
         &self,
@@ -103,14 +123,18 @@ impl proto::events_db_server::EventsDb for EventsDb {
         &self,
         request: Request<proto::EventsFromSubjectRequest>,
     ) -> Result<Response<Self::StreamEventsFromSubjectStream>, Status> {
-        let stream = self.stream(request.into_inner()).map_err(from_api_error)?;
-        Ok(Response::new(Box::pin(stream)))
+        let is_web = request.extensions().get::<GrpcWeb>().is_some();
+        let protocol = if is_web { Protocol::GrpcWeb } else { Protocol::Grpc };
+        let (stream, cut) = self.stream(request.into_inner(), protocol).await.map_err(from_api_error)?;
+        let mut response: Response<Self::StreamEventsFromSubjectStream> = Response::new(Box::pin(stream));
+        response.extensions_mut().insert(cut);
+        Ok(response)
     }
 
     async fn get_historic_events_from_subject(
         &self,
         request: Request<proto::EventsFromSubjectRequest>,
-    ) -> Result<Response<proto::EventsFromSubjectReply>, Status> {
+    ) -> Result<Response<EncodedReply>, Status> {
         self.history(request.into_inner()).await.map(Response::new).map_err(from_api_error)
     }
 
@@ -126,69 +150,54 @@ impl proto::events_db_server::EventsDb for EventsDb {
 fn messages(
     item: Result<SubscriptionItem, SubscriptionEnded>,
     batch_events: usize,
-) -> Vec<Result<proto::EventsFromSubjectReply, Status>> {
+) -> Vec<Result<EncodedReply, Status>> {
     match item {
-        Ok(SubscriptionItem::Events(events)) => {
-            let mut batches = Vec::with_capacity(events.len().div_ceil(batch_events));
-            let mut events = events.into_iter().map(convert::event);
-            while events.len() > 0 {
-                let events = events.by_ref().take(batch_events).collect();
-                batches.push(Ok(proto::EventsFromSubjectReply { events, has_more: true }));
-            }
-            batches
+        Ok(SubscriptionItem::Events(events) | SubscriptionItem::Latest(events)) => {
+            let batches = events.chunks(batch_events);
+            let reply = |events: &[Arc<LogEvent>]| EncodedReply {
+                events: events.iter().map(|event| encoded(event)).collect(),
+                has_more: true,
+            };
+            batches.map(|events| Ok(reply(events))).collect()
         }
-        // This interface has no word for it.
-        Ok(SubscriptionItem::CaughtUp(_)) => Vec::new(),
+        // This interface has no words for them.
+        Ok(SubscriptionItem::CaughtUp(_) | SubscriptionItem::Heartbeat(_)) => Vec::new(),
         Err(ended) => vec![Err(from_api_error(ended.into()))],
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::domain::attribute::{EventSource, EventType, Subject};
-    use crate::domain::event::StoredEvent;
-    use crate::domain::timestamp::Timestamp;
-
-    fn stored(id: i64) -> StoredEvent {
-        StoredEvent {
-            position: Position::new(id).unwrap(),
-            id: None,
-            event_source: EventSource::from_stored("source".to_owned()),
-            event_type: EventType::from_stored("type".to_owned()),
-            subject: Subject::from_stored("subject".to_owned()),
-            time: Timestamp::from_unix_micros(0).unwrap(),
-            recorded_time: None,
-            data: Bytes::from_static(b"data"),
-        }
-    }
+    use crate::adapters::grpc::reply::decoded;
+    use crate::adapters::grpc::testing::stored;
 
     fn ids(item: SubscriptionItem, batch_events: usize) -> Vec<Vec<i64>> {
         let messages = messages(Ok(item), batch_events).into_iter().map(Result::unwrap);
         messages
             .inspect(|message| assert!(message.has_more))
-            .map(|message| message.events.iter().map(|event| event.id).collect())
+            .map(|message| decoded(&message).iter().map(|event| event.id).collect())
             .collect()
     }
 
     #[test]
     fn page_is_sent_in_batches() {
-        let page = || SubscriptionItem::Events((1..=5).map(stored).collect());
+        let page = || SubscriptionItem::Events((1..=5).map(|id| Arc::new(LogEvent::alone(stored(id)))).collect());
         assert_eq!(ids(page(), 2), [vec![1, 2], vec![3, 4], vec![5]]);
         assert_eq!(ids(page(), 5), [vec![1, 2, 3, 4, 5]]);
         assert_eq!(ids(page(), 1_000), [vec![1, 2, 3, 4, 5]]);
     }
 
     #[test]
-    fn end_of_history_is_not_a_message() {
+    fn end_of_history_and_silence_are_no_messages() {
         assert!(ids(SubscriptionItem::CaughtUp(None), 10).is_empty());
+        assert!(ids(SubscriptionItem::Heartbeat(None), 10).is_empty());
     }
 
     #[test]
-    fn shutdown_ends_a_stream_as_unavailable() {
-        let ending = messages(Err(SubscriptionEnded::ShuttingDown), 10);
-        assert_eq!(ending[0].as_ref().unwrap_err().code(), tonic::Code::Unavailable);
+    fn ended_stream_is_unavailable() {
+        for ended in [SubscriptionEnded::ShuttingDown, SubscriptionEnded::TooSlow] {
+            assert_eq!(messages(Err(ended), 10)[0].as_ref().unwrap_err().code(), tonic::Code::Unavailable);
+        }
     }
 }

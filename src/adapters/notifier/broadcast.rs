@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-use crate::domain::position::Position;
+use crate::domain::log_state::LogState;
 use crate::ports::notifier::Notifier;
 
 /// Hints kept for a listener that is behind. A later hint says all that an earlier one did, so a few are plenty.
@@ -14,7 +14,7 @@ const HINTS_KEPT: usize = 16;
 
 /// Tells the listeners in this process.
 pub struct BroadcastNotifier {
-    hints: broadcast::Sender<Position>,
+    hints: broadcast::Sender<LogState>,
 }
 
 impl BroadcastNotifier {
@@ -33,12 +33,12 @@ impl Default for BroadcastNotifier {
 
 #[async_trait]
 impl Notifier for BroadcastNotifier {
-    async fn notify(&self, head: Position) {
+    async fn notify(&self, state: LogState) {
         // An error only says that nobody listens.
-        let _nobody_listens = self.hints.send(head);
+        let _nobody_listens = self.hints.send(state);
     }
 
-    fn listen(&self) -> BoxStream<'static, Position> {
+    fn listen(&self) -> BoxStream<'static, LogState> {
         let hints = BroadcastStream::new(self.hints.subscribe());
         // A listener that lagged goes on with the oldest hint kept, which is all it needs.
         hints.filter_map(|hint| async move { hint.ok() }).boxed()

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::append::{AppendOutcome, AppendRequest, LogView, plan};
+use crate::domain::append::{AppendRequest, LogView, plan};
 use crate::domain::attribute::Subject;
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::Filter;
+use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
-use crate::ports::event_repository::{AppendError, DeleteError, EventRepository, Page, ReadError, ReadQuery};
+use crate::ports::event_repository::{
+    AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Order, Page, ReadError,
+    ReadQuery,
+};
 
 /// The log in this process's memory, gone with it. Reads cost what they skip.
 #[derive(Debug, Default)]
@@ -23,8 +27,8 @@ pub struct MemoryRepository {
 #[derive(Debug, Default)]
 struct Log {
     events: BTreeMap<Position, StoredEvent>,
-    /// The highest position ever given, which a deletion does not lower.
-    head: Option<Position>,
+    /// Its head is the highest position ever given, which a deletion does not lower.
+    state: LogState,
     /// When the last append was recorded.
     recorded: Option<Timestamp>,
 }
@@ -37,9 +41,9 @@ impl MemoryRepository {
 }
 
 impl Log {
-    fn append(&mut self, requests: &[AppendRequest]) -> Result<Vec<AppendOutcome>, AppendError> {
+    fn append(&mut self, requests: &[AppendRequest]) -> Result<GroupAppended, AppendError> {
         let count: usize = requests.iter().map(|request| request.events.len()).sum();
-        let first = self.head.map_or(Some(Position::FIRST.get()), |head| head.get().checked_add(1));
+        let first = self.state.head.map_or(Some(Position::FIRST.get()), |head| head.get().checked_add(1));
         let first = first.filter(|first| i64::try_from(count).is_ok_and(|count| first.checked_add(count).is_some()));
         let first = first.and_then(|first| Position::new(first).ok());
         let first = first.ok_or_else(|| AppendError::Unavailable("the log is full".into()))?;
@@ -48,10 +52,11 @@ impl Log {
         for (position, event) in (first.get()..).zip(&plan.new_events) {
             let position = Position::new(position).expect("positions above the first are positions");
             self.events.insert(position, (*event).clone().stored(position, recorded));
-            self.head = Some(position);
+            self.state.head = Some(position);
             self.recorded = Some(recorded);
         }
-        Ok(plan.outcomes)
+        let recorded = (!plan.new_events.is_empty()).then_some(recorded);
+        Ok(GroupAppended { outcomes: plan.outcomes, recorded })
     }
 
     fn view(&self, requests: &[AppendRequest]) -> LogView {
@@ -68,31 +73,60 @@ impl Log {
     }
 
     fn read(&self, query: &ReadQuery) -> Page {
-        let mut page = Page { events: Vec::new(), through: query.through };
-        let mut bytes = 0_usize;
         let above = query.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let later = self.events.range((above, Bound::Unbounded)).map(|(_, event)| event);
-        for event in later.take_while(|event| event.position <= query.through) {
-            if !query.filter.matches(event) {
-                continue;
+        let selected = self.events.range((above, Bound::Unbounded)).map(|(_, event)| event);
+        let selected = selected.take_while(|event| event.position <= query.through);
+        match query.order {
+            Order::Ascending => page(query, selected, query.through),
+            Order::Descending => {
+                let selected: Vec<&StoredEvent> = selected.collect();
+                let lowest = query.after.and_then(|after| Position::new(after.get() + 1).ok());
+                page(query, selected.into_iter().rev(), lowest.unwrap_or(Position::FIRST))
             }
+        }
+    }
+
+    fn latest(&self, query: &LatestQuery) -> LatestPage {
+        let through = self.events.range(..=query.through).map(|(_, event)| event);
+        let wanted = through.filter(|event| query.filter.matches(event) && Some(&event.subject) > query.after.as_ref());
+        let latest: BTreeMap<&Subject, &StoredEvent> = wanted.map(|event| (&event.subject, event)).collect();
+        let mut found = LatestPage { events: Vec::new(), reached: None };
+        let mut bytes = 0_usize;
+        for event in latest.into_values() {
             bytes = bytes.saturating_add(event.size_bytes());
-            if let Some(last) = page.events.last()
-                && (page.events.len() >= query.limit || bytes > query.bytes_max)
+            if let Some(last) = found.events.last()
+                && (found.events.len() >= query.limit || bytes > query.bytes_max)
             {
-                page.through = last.position;
+                found.reached = Some(last.subject.clone());
                 break;
             }
-            page.events.push(event.clone());
+            found.events.push(event.clone());
         }
-        page
+        found
     }
+}
+
+/// The first matches that fit; `end` is reached when all of them do.
+fn page<'a>(query: &ReadQuery, events: impl Iterator<Item = &'a StoredEvent>, end: Position) -> Page {
+    let mut page = Page { events: Vec::new(), reached: end };
+    let mut bytes = 0_usize;
+    for event in events.filter(|event| query.filter.matches(event)) {
+        bytes = bytes.saturating_add(event.size_bytes());
+        if let Some(last) = page.events.last()
+            && (page.events.len() >= query.limit || bytes > query.bytes_max)
+        {
+            page.reached = last.position;
+            break;
+        }
+        page.events.push(event.clone());
+    }
+    page
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for MemoryRepository {
-    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         self.log().append(&requests)
     }
 
@@ -104,8 +138,12 @@ impl EventRepository for MemoryRepository {
         Ok(self.log().read(&query))
     }
 
-    async fn head(&self) -> Result<Option<Position>, ReadError> {
-        Ok(self.log().head)
+    async fn latest(&self, query: LatestQuery) -> Result<LatestPage, ReadError> {
+        Ok(self.log().latest(&query))
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
+        Ok(self.log().state)
     }
 
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
@@ -119,6 +157,8 @@ impl EventRepository for MemoryRepository {
         let mut log = self.log();
         let before = log.events.len();
         log.events.retain(|position, event| *position < from || *position > through || !filter.matches(event));
-        Ok((before - log.events.len()) as u64)
+        let deleted = (before - log.events.len()) as u64;
+        log.state.deletions += u64::from(deleted > 0);
+        Ok(deleted)
     }
 }

@@ -5,6 +5,7 @@ mod connect;
 mod delete;
 mod durability;
 mod fault;
+mod literal;
 mod migration;
 mod query;
 mod read;
@@ -18,12 +19,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
-use crate::domain::append::{AppendOutcome, AppendRequest};
+use crate::domain::append::AppendRequest;
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
+use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
-use crate::ports::event_repository::{AppendError, DeleteError, EventRepository, Fault, Page, ReadError, ReadQuery};
+use crate::ports::event_repository::{
+    AppendError, DeleteError, EventRepository, Fault, GroupAppended, LatestPage, LatestQuery, Order, Page, ReadError,
+    ReadQuery,
+};
 
 pub use append::RetryCounts;
 use connect::Store;
@@ -116,7 +121,7 @@ impl From<NoAnswer> for ReadError {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for SeaOrmRepository {
-    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         // Not in a task of its own, which would cost a lone event two hand-overs: a writer that is dropped half-way drops
         // its connection too. And bounded by itself: only the writer knows what a late answer may have been.
         let appending = async { self.store.writer.lock().await.append(&requests).await };
@@ -138,8 +143,16 @@ impl EventRepository for SeaOrmRepository {
         .await
     }
 
-    async fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.read_again(|store| async move { read::head(&store).await }).await
+    async fn latest(&self, query: LatestQuery) -> Result<LatestPage, ReadError> {
+        self.read_again(|store| {
+            let query = query.clone();
+            async move { read::latest(&store, query).await }
+        })
+        .await
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
+        self.read_again(|store| async move { read::state(&store).await }).await
     }
 
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
@@ -154,8 +167,14 @@ impl EventRepository for SeaOrmRepository {
         let mut deleted = 0;
         let mut after = from.previous();
         while after < Some(through) {
-            let query =
-                ReadQuery { filter: filter.clone(), after, through, limit: delete::CHUNK, bytes_max: usize::MAX };
+            let query = ReadQuery {
+                filter: filter.clone(),
+                after,
+                through,
+                order: Order::Ascending,
+                limit: delete::CHUNK,
+                bytes_max: usize::MAX,
+            };
             let chunk = self.detached(|store| async move { delete::chunk(&store, query).await }).await;
             let (count, reached) = chunk.map_err(|error: ReadError| DeleteError::Unavailable(error.into()))?;
             deleted += count;

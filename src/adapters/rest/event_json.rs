@@ -1,7 +1,7 @@
 //! Writes stored events as the JSON that clients read.
 //!
-//! Written by hand into one buffer: a stream encodes every event once per reader, so the payload goes straight from
-//! the event into the answer.
+//! Written by hand into one buffer: in a replay every event is encoded for its one reader, so the payload goes straight
+//! from the event into the answer.
 
 use std::io::Write;
 
@@ -45,14 +45,14 @@ pub(super) fn event(event: &StoredEvent) -> Vec<u8> {
 
 /// A page of history.
 pub(super) fn history(history: &History) -> Vec<u8> {
-    let bytes: usize = history.events.iter().map(encoded_bytes).sum();
+    let bytes: usize = history.events.iter().map(|event| encoded_bytes(event.stored())).sum();
     let mut out = Vec::with_capacity(bytes + FRAME_BYTES);
     out.extend_from_slice(b"{\"events\":[");
     for (index, event) in history.events.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_event(&mut out, event);
+        write_event(&mut out, event.stored());
     }
     out.extend_from_slice(b"],\"has_more\":");
     write_to(&mut out, history.has_more);
@@ -65,7 +65,8 @@ pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a text is always JSON, and memory takes it");
 }
 
-fn write_to(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+/// Appends `value` to `out` as it is displayed.
+pub(super) fn write_to(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("memory takes everything");
 }
 
@@ -77,8 +78,11 @@ fn write_base64(out: &mut Vec<u8>, data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::adapters::rest::testing::stored_event;
+    use crate::domain::log::LogEvent;
 
     #[test]
     fn event_has_its_keys_in_order() {
@@ -109,7 +113,8 @@ mod tests {
     #[test]
     fn history_is_a_document_with_any_number_of_events() {
         for count in 0..3 {
-            let events = (1..=count).map(|position| stored_event(position, "s", b"x")).collect();
+            let event = |position| Arc::new(LogEvent::alone(stored_event(position, "s", b"x")));
+            let events = (1..=count).map(event).collect();
             let value: serde_json::Value =
                 serde_json::from_slice(&history(&History { events, has_more: count == 2 })).unwrap();
             assert_eq!(value["events"].as_array().unwrap().len(), usize::try_from(count).unwrap());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -11,13 +12,16 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
+use crate::adapters::response_cut::ResponseCut;
 use crate::adapters::rest::new_event::NewEvents;
-use crate::adapters::rest::parameters::{Query, last_seen};
+use crate::adapters::rest::parameters::{Query, Range, last_event_id};
 use crate::adapters::rest::preconditions::preconditions;
 use crate::adapters::rest::{RestState, append_json, event_json, json, new_event, request_body, sse};
 use crate::domain::append::AppendRequest;
-use crate::domain::service::HistoryRequest;
+use crate::domain::log::Protocol;
+use crate::domain::service::{HistoryRequest, LatestRequest};
 use crate::domain::subscription::SubscriptionRequest;
+use crate::ports::event_repository::Order;
 
 /// Bytes of events in a page of history: what one request may cost the process.
 const HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -50,21 +54,23 @@ pub(super) async fn append(
 /// `GET /events/get`.
 pub(super) async fn get(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
     let position = query.id()?;
-    let event = state.service.get(position).await?;
+    let event = state.service.get(position, query.min_position()?).await?;
     let event = event.ok_or_else(|| ApiError::new(ApiErrorKind::NotFound, format!("there is no event {position}")))?;
     Ok(json(event_json::event(&event)))
 }
 
 /// `GET /events/historic`.
 pub(super) async fn historic(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
-    let selection = query.selection()?;
-    let request = HistoryRequest {
-        filter: selection.filter,
-        after: selection.from_id,
-        limit: query.limit()?,
-        bytes_max: HISTORY_BYTES_MAX,
+    let Range { start, order, is_latest, after_subject, min_position } = query.range()?;
+    let (filter, limit, bytes_max) = (query.filter()?, query.limit()?, HISTORY_BYTES_MAX);
+    let history = if is_latest {
+        let request = LatestRequest { filter, after: after_subject, min_position, limit, bytes_max };
+        state.service.latest(request).await?
+    } else {
+        let request = HistoryRequest { filter, start, order, min_position, limit, bytes_max };
+        state.service.history(request).await?
     };
-    Ok(json(event_json::history(&state.service.history(request).await?)))
+    Ok(json(event_json::history(&history)))
 }
 
 /// `GET /events/stream`.
@@ -74,13 +80,27 @@ pub(super) async fn stream(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let selection = query.selection()?;
-    let after = last_seen(&headers, selection.from_id)?;
+    query.refuse(&["after_subject", "limit"], "is not for streams")?;
+    let Range { start, order, is_latest, min_position, .. } = query.range()?;
+    if order == Order::Descending {
+        return Err(ApiError::invalid("order", "must be asc in a stream"));
+    }
+    let last_event_id = last_event_id(&headers)?;
+    let request = SubscriptionRequest {
+        filter: query.filter()?,
+        start: last_event_id.unwrap_or(start),
+        // Who comes back has had the last events.
+        latest: is_latest && last_event_id.is_none(),
+        min_position,
+        heartbeat: state.heartbeat,
+        protocol: Protocol::Sse,
+    };
     if method == Method::HEAD {
         // Of unknown length, like the stream, but without taking a slot.
         let nothing = Body::from_stream(stream::empty::<Result<Bytes, ApiError>>());
         return Ok((STREAM_HEADERS, nothing).into_response());
     }
-    let subscription = state.service.subscribe(SubscriptionRequest { filter: selection.filter, after })?;
-    Ok((STREAM_HEADERS, sse::body(subscription.into_stream(), state.heartbeat)).into_response())
+    let subscription = state.service.subscribe(request).await?;
+    let cut = Extension(ResponseCut::by(subscription.end(), subscription.over()));
+    Ok((STREAM_HEADERS, cut, sse::body(subscription.into_stream())).into_response())
 }

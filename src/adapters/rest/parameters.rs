@@ -11,6 +11,9 @@ use crate::domain::attribute::{EventType, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::domain::service::HISTORY_LIMIT_MAX;
+use crate::domain::subscription::Start;
+use crate::domain::timestamp::Timestamp;
+use crate::ports::event_repository::Order;
 
 /// Events in a page of history when the client does not say.
 const HISTORY_LIMIT_DEFAULT: usize = 100;
@@ -25,14 +28,19 @@ pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
 
-/// The parameters that `/events/stream`, `/events/historic` and `/subjects/delete` share.
+/// Where a read begins, and how it goes on.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Selection {
-    /// By subject and type.
-    pub(super) filter: Filter,
-    /// The value of `from_id`; `None` for 0 and when it is absent. Whether it is a bound from above or from below is
-    /// the call's own business.
-    pub(super) from_id: Option<Position>,
+pub(super) struct Range {
+    /// Where to begin.
+    pub(super) start: Start,
+    /// From which end.
+    pub(super) order: Order,
+    /// Whether the last event of each subject is asked for.
+    pub(super) is_latest: bool,
+    /// Of these, only subjects above this one.
+    pub(super) after_subject: Option<Subject>,
+    /// How far the log must have come.
+    pub(super) min_position: Option<Position>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Query {
@@ -67,11 +75,73 @@ impl Query {
         limit.ok_or_else(|| ApiError::invalid("limit", format!("must be a whole number from 1 to {HISTORY_LIMIT_MAX}")))
     }
 
-    /// The shared parameters.
-    pub(super) fn selection(&self) -> Result<Selection, ApiError> {
-        let from_id = self.single("from_id")?.map_or(Ok(None), |text| resume_point("from_id", text))?;
-        let subjects = self.subjects(self.recursive()?)?;
-        Ok(Selection { filter: Filter { subjects, types: self.types()? }, from_id })
+    /// Which events.
+    pub(super) fn filter(&self) -> Result<Filter, ApiError> {
+        Ok(Filter::new(self.subjects(self.recursive()?)?, self.types()?))
+    }
+
+    /// The value of `from_id`; `None` for 0 and when it is absent. Whether it is a bound from above or from below is the
+    /// call's own business.
+    pub(super) fn after_id(&self) -> Result<Option<Position>, ApiError> {
+        self.single("from_id")?.map_or(Ok(None), |text| resume_point("from_id", text))
+    }
+
+    /// The position in `min_position`; `None` for 0 and when it is absent.
+    pub(super) fn min_position(&self) -> Result<Option<Position>, ApiError> {
+        self.single("min_position")?.map_or(Ok(None), |text| resume_point("min_position", text))
+    }
+
+    /// Where a read begins, and how it goes on.
+    pub(super) fn range(&self) -> Result<Range, ApiError> {
+        let start = self.start()?;
+        let order = match self.single("order")? {
+            None | Some("asc") => Order::Ascending,
+            Some("desc") => Order::Descending,
+            Some(_) => return Err(ApiError::invalid("order", "must be asc or desc")),
+        };
+        let is_latest = match self.single("latest")? {
+            None => false,
+            Some("subject") => true,
+            Some(_) => return Err(ApiError::invalid("latest", "must be subject")),
+        };
+        if is_latest && (start != Start::After(None) || order == Order::Descending) {
+            let others = "cannot be combined with from_id, from, from_time and order=desc";
+            return Err(ApiError::invalid("latest=subject", others));
+        }
+        let after_subject = self.single("after_subject")?;
+        if after_subject.is_some() && !is_latest {
+            return Err(ApiError::invalid("after_subject", "needs latest=subject"));
+        }
+        let after_subject = after_subject.map(|text| Subject::new(text.to_owned())).transpose();
+        Ok(Range {
+            start,
+            order,
+            is_latest,
+            after_subject: after_subject.map_err(|problem| ApiError::attribute("after_subject", problem))?,
+            min_position: self.min_position()?,
+        })
+    }
+
+    /// Refuses the parameters called `names`: to overlook one would give or take more than was asked for.
+    pub(super) fn refuse(&self, names: &[&str], problem: &str) -> Result<(), ApiError> {
+        for name in names {
+            if self.single(name)?.is_some() {
+                return Err(ApiError::invalid(name, problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Start, ApiError> {
+        match (self.after_id()?, self.single("from")?, self.single("from_time")?) {
+            (after, None, None) => Ok(Start::After(after)),
+            (None, Some("head"), None) => Ok(Start::Head),
+            (_, Some(other), _) if other != "head" => Err(ApiError::invalid("from", "must be head")),
+            (None, None, Some(text)) => {
+                Timestamp::parse(text).map(Start::Time).map_err(|problem| ApiError::invalid("from_time", problem))
+            }
+            (_, _, _) => Err(ApiError::invalid("from_id", "cannot be combined with from or from_time")),
+        }
     }
 
     fn recursive(&self) -> Result<bool, ApiError> {
@@ -123,11 +193,14 @@ impl Query {
     }
 }
 
-/// What the client saw last: the header when it is there, else `from_id`.
-pub(super) fn last_seen(headers: &HeaderMap, from_id: Option<Position>) -> Result<Option<Position>, ApiError> {
+/// What the client saw last, if it comes back.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<Start>, ApiError> {
     match headers.get(LAST_EVENT_ID) {
-        Some(value) if !value.is_empty() => resume_point("Last-Event-ID", value.to_str().unwrap_or("not ASCII")),
-        Some(_) | None => Ok(from_id),
+        Some(value) if !value.is_empty() => {
+            let place = resume_point("Last-Event-ID", value.to_str().unwrap_or("not ASCII"))?;
+            Ok(Some(Start::After(place)))
+        }
+        Some(_) | None => Ok(None),
     }
 }
 

@@ -5,17 +5,18 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::vec;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
-use tokio::time::timeout;
+use futures_util::stream::Stream;
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::rest::event_json::{encoded_bytes, write_event};
+use crate::adapters::rest::event_json::{encoded_bytes, write_event, write_to};
 use crate::domain::event::StoredEvent;
+use crate::domain::log::{LogEvent, WireFormat};
 use crate::domain::position::Position;
 use crate::domain::subscription::{SubscriptionEnded, SubscriptionItem};
 
@@ -29,77 +30,115 @@ const FRAME_BYTES: usize = 32;
 /// Tells the client to come back a second after the connection ended.
 const PREAMBLE: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
-/// Shows proxies and dead-peer detection that the connection lives.
-const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
-
+/// The items of a subscription as chunks of a body.
 struct Frames<S> {
     items: Pin<Box<S>>,
     /// What is left of the page that is being written.
-    page: vec::IntoIter<StoredEvent>,
-    heartbeat: Duration,
+    page: vec::IntoIter<Arc<LogEvent>>,
+    /// Whether its events carry ids to resume after.
+    has_ids: bool,
+    is_begun: bool,
+    /// The last place that the client was told.
+    told: Option<Position>,
 }
 
-/// The body that carries `items`, with a comment whenever nothing was sent for `heartbeat`. Ends with `items`.
-pub(super) fn body<S>(items: S, heartbeat: Duration) -> Body
+/// The body that carries `items`. Ends with them.
+pub(super) fn body<S>(items: S) -> Body
 where
     S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>> + Send + 'static,
 {
-    Body::from_stream(chunks(items, heartbeat).map(Ok::<_, Infallible>))
-}
-
-fn chunks<S>(items: S, heartbeat: Duration) -> impl Stream<Item = Bytes>
-where
-    S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>,
-{
-    let frames = Frames { items: Box::pin(items), page: Vec::new().into_iter(), heartbeat };
-    let chunks = stream::unfold(frames, |mut frames| async move {
-        let chunk = frames.next_chunk().await?;
-        Some((chunk, frames))
-    });
-    stream::iter([PREAMBLE]).chain(chunks)
+    Body::from_stream(Frames::new(items))
 }
 
 impl<S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>> Frames<S> {
-    async fn next_chunk(&mut self) -> Option<Bytes> {
-        if let Some(chunk) = self.page_chunk() {
-            return Some(chunk);
-        }
-        match timeout(self.heartbeat, self.items.next()).await {
-            Err(_) => Some(HEARTBEAT),
-            Ok(Some(Ok(SubscriptionItem::Events(events)))) => {
-                self.page = events.into_iter();
-                self.page_chunk()
-            }
-            Ok(Some(Ok(SubscriptionItem::CaughtUp(position)))) => Some(caught_up(position)),
-            Ok(Some(Err(ended))) => {
-                ApiError::from(ended).log();
-                None
-            }
-            Ok(None) => None,
-        }
+    fn new(items: S) -> Self {
+        let page = Vec::new().into_iter();
+        Self { items: Box::pin(items), page, has_ids: true, is_begun: false, told: None }
     }
 
     /// The next events of the page, `None` when it is used up.
     fn page_chunk(&mut self) -> Option<Bytes> {
-        let count = chunk_events(self.page.as_slice());
-        let bytes = self.page.as_slice()[..count].iter().map(frame_bytes).sum();
-        let mut chunk = Vec::with_capacity(bytes);
-        for event in self.page.by_ref().take(count) {
-            write_frame(&mut chunk, &event);
+        let events = self.page.as_slice();
+        let count = chunk_events(events);
+        let chunk = match &events[..count] {
+            [] => return None,
+            [event] if self.has_ids => shared_frame(event).unwrap_or_else(|| frame(event.stored())),
+            events => {
+                let mut chunk = Vec::with_capacity(events.iter().map(|event| frame_bytes(event.stored())).sum());
+                for event in events {
+                    match shared_frame(event).filter(|_| self.has_ids) {
+                        Some(frame) => chunk.extend_from_slice(&frame),
+                        None => write_frame(&mut chunk, event.stored(), self.has_ids),
+                    }
+                }
+                chunk.into()
+            }
+        };
+        if self.has_ids {
+            self.told = events.get(count - 1).map(|event| event.stored().position);
         }
-        if self.page.len() == 0 {
+        if count == events.len() {
             // An iterator that is used up still holds the memory of its page.
             self.page = Vec::new().into_iter();
+        } else {
+            self.page.nth(count - 1);
         }
-        (!chunk.is_empty()).then(|| chunk.into())
+        Some(chunk)
+    }
+
+    fn heartbeat(&mut self, position: Option<Position>) -> Bytes {
+        // An id without data moves the place to resume after and is no message.
+        let news = position.filter(|position| Some(*position) > self.told);
+        self.told = self.told.max(news);
+        news.map_or(Bytes::from_static(b": heartbeat\n\n"), |position| {
+            format!(": heartbeat\nid: {position}\n\n").into()
+        })
+    }
+}
+
+impl<S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>> Stream for Frames<S> {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.is_begun {
+            self.is_begun = true;
+            return Poll::Ready(Some(Ok(PREAMBLE)));
+        }
+        if let Some(chunk) = self.page_chunk() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        let item = match ready!(self.items.as_mut().poll_next(context)) {
+            Some(Ok(item)) => item,
+            Some(Err(ended)) => {
+                ApiError::from(ended).log();
+                return Poll::Ready(None);
+            }
+            None => return Poll::Ready(None),
+        };
+        let chunk = match item {
+            SubscriptionItem::Events(events) => {
+                (self.page, self.has_ids) = (events.into_iter(), true);
+                self.page_chunk()
+            }
+            SubscriptionItem::Latest(events) => {
+                (self.page, self.has_ids) = (events.into_iter(), false);
+                self.page_chunk()
+            }
+            SubscriptionItem::CaughtUp(position) => {
+                self.told = position;
+                Some(caught_up(position))
+            }
+            SubscriptionItem::Heartbeat(position) => Some(self.heartbeat(position)),
+        };
+        Poll::Ready(chunk.map(Ok))
     }
 }
 
 /// How many of `events` fit into a chunk; at least one, if there is one.
-fn chunk_events(events: &[StoredEvent]) -> usize {
+fn chunk_events(events: &[Arc<LogEvent>]) -> usize {
     let mut bytes = 0;
     let fitting = events.iter().take_while(|event| {
-        bytes += frame_bytes(event);
+        bytes += frame_bytes(event.stored());
         bytes <= CHUNK_BYTES_MAX
     });
     fitting.count().max(1).min(events.len())
@@ -109,8 +148,24 @@ fn frame_bytes(event: &StoredEvent) -> usize {
     encoded_bytes(event) + FRAME_BYTES
 }
 
-fn write_frame(out: &mut Vec<u8>, event: &StoredEvent) {
-    out.extend_from_slice(format!("id: {}\ndata: ", event.position).as_bytes());
+/// The frame with its id that all readers of the event share.
+fn shared_frame(event: &LogEvent) -> Option<Bytes> {
+    event.shared_encoding(WireFormat::SseJson, frame).cloned()
+}
+
+fn frame(event: &StoredEvent) -> Bytes {
+    let mut frame = Vec::with_capacity(frame_bytes(event));
+    write_frame(&mut frame, event, true);
+    frame.into()
+}
+
+fn write_frame(out: &mut Vec<u8>, event: &StoredEvent, has_id: bool) {
+    if has_id {
+        out.extend_from_slice(b"id: ");
+        write_to(out, event.position);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
     write_event(out, event);
     out.extend_from_slice(b"\n\n");
 }
@@ -122,24 +177,40 @@ fn caught_up(position: Option<Position>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+    use futures_util::stream;
+
     use super::*;
     use crate::adapters::rest::testing::stored_event;
 
     async fn written(items: Vec<SubscriptionItem>) -> Vec<String> {
         let items = stream::iter(items.into_iter().map(Ok));
-        chunks(items, Duration::from_secs(15)).map(|chunk| String::from_utf8(chunk.to_vec()).unwrap()).collect().await
+        Frames::new(items).map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).collect().await
+    }
+
+    fn events(events: Vec<StoredEvent>) -> Vec<Arc<LogEvent>> {
+        events.into_iter().map(|event| Arc::new(LogEvent::alone(event))).collect()
     }
 
     #[tokio::test]
     async fn stream_is_written_as_documented() {
-        let events = vec![stored_event(3, "a", b"x"), stored_event(5, "b\n\ndata: y", b"")];
+        let history = vec![stored_event(3, "a", b"x"), stored_event(5, "b\n\ndata: y", b"")];
+        let place = |position| Position::new(position).ok();
         let items = vec![
-            SubscriptionItem::Events(events),
-            SubscriptionItem::CaughtUp(Position::new(6).ok()),
+            SubscriptionItem::Latest(events(vec![stored_event(2, "a", b"x")])),
+            SubscriptionItem::Events(events(history)),
+            SubscriptionItem::CaughtUp(place(6)),
+            SubscriptionItem::Heartbeat(place(6)),
+            SubscriptionItem::Heartbeat(place(8)),
+            SubscriptionItem::Heartbeat(place(8)),
             SubscriptionItem::CaughtUp(None),
         ];
         let expected = [
             "retry: 1000\n\n",
+            concat!(
+                "data: {\"id\":2,\"source\":\"shop\",\"type\":\"order.placed\",\"subject\":\"a\",",
+                "\"time\":\"2024-05-01T12:00:00Z\",\"data\":\"eA==\"}\n\n",
+            ),
             concat!(
                 "id: 3\ndata: {\"id\":3,\"source\":\"shop\",\"type\":\"order.placed\",\"subject\":\"a\",",
                 "\"time\":\"2024-05-01T12:00:00Z\",\"data\":\"eA==\"}\n\n",
@@ -147,6 +218,9 @@ mod tests {
                 "\"subject\":\"b\\n\\ndata: y\",\"time\":\"2024-05-01T12:00:00Z\",\"data\":\"\"}\n\n",
             ),
             "event: caught-up\nid: 6\ndata: {\"position\":6}\n\n",
+            ": heartbeat\n\n",
+            ": heartbeat\nid: 8\n\n",
+            ": heartbeat\n\n",
             "event: caught-up\nid: 0\ndata: {\"position\":0}\n\n",
         ];
         assert_eq!(written(items).await, expected);
@@ -154,28 +228,19 @@ mod tests {
 
     #[tokio::test]
     async fn page_is_written_in_bounded_chunks() {
-        let mut events: Vec<_> = (1..=100).map(|position| stored_event(position, "s", &[0; 3_000])).collect();
-        events.insert(50, stored_event(1_000, "large", &vec![0; CHUNK_BYTES_MAX]));
-        let chunks = written(vec![SubscriptionItem::Events(events)]).await;
+        let mut page: Vec<_> = (1..=100).map(|position| stored_event(position, "s", &[0; 3_000])).collect();
+        page.insert(50, stored_event(1_000, "large", &vec![0; CHUNK_BYTES_MAX]));
+        let chunks = written(vec![SubscriptionItem::Events(events(page))]).await;
         let frames = chunks.iter().map(|chunk| chunk.matches("\n\n").count());
         assert_eq!(frames.sum::<usize>(), 102);
         assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES_MAX || chunk.starts_with("id: 1000\n")));
         assert!(chunks.len() < 12, "{}", chunks.len());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_broken_by_heartbeats() {
-        let chunks = chunks(stream::pending(), Duration::from_secs(15));
-        let start = tokio::time::Instant::now();
-        let chunks: Vec<_> = chunks.take(3).collect().await;
-        assert_eq!(chunks, [PREAMBLE, HEARTBEAT, HEARTBEAT]);
-        assert_eq!(start.elapsed().as_secs(), 30);
-    }
-
     #[tokio::test]
     async fn ended_subscription_ends_the_body() {
         let items = stream::iter([Err(SubscriptionEnded::ShuttingDown)]).chain(stream::pending());
-        let chunks: Vec<_> = chunks(items, Duration::from_secs(15)).collect().await;
+        let chunks: Vec<_> = Frames::new(items).map(Result::unwrap).collect().await;
         assert_eq!(chunks, [PREAMBLE]);
     }
 }

@@ -19,6 +19,9 @@ use crate::ports::event_repository::ReadError;
 /// Subjects that are held in memory at once on their way to a client: at most about a megabyte.
 const PAGE_SUBJECTS: usize = 1_000;
 
+/// What narrows a read but not a deletion.
+const NOT_FOR_DELETIONS: [&str; 7] = ["from", "from_time", "order", "latest", "after_subject", "min_position", "limit"];
+
 /// Where a listing stands.
 enum Listing {
     /// The first page is read and to be written.
@@ -48,9 +51,9 @@ pub(super) async fn list(State(state): State<Arc<RestState>>) -> Result<Response
 
 /// `POST /subjects/delete`.
 pub(super) async fn delete(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
-    let selection = query.selection()?;
-    let from = selection.from_id.unwrap_or(Position::FIRST);
-    let deleted = state.service.delete(selection.filter, from).await?;
+    query.refuse(&NOT_FOR_DELETIONS, "is not for deletions")?;
+    let from = query.after_id()?.unwrap_or(Position::FIRST);
+    let deleted = state.service.delete(query.filter()?, from).await?;
     Ok(json(format!("{{\"status\":\"ok\",\"deleted\":{deleted}}}")))
 }
 

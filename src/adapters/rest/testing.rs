@@ -11,15 +11,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::rest::RestState;
-use crate::domain::append::{AppendOutcome, AppendRequest, LogView, plan};
+use crate::domain::append::{AppendRequest, LogView, plan};
 use crate::domain::attribute::{EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
+use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::domain::service::{EventService, ServiceLimits};
 use crate::domain::timestamp::Timestamp;
 use crate::ports::authenticator::{AuthenticationError, Authenticator};
-use crate::ports::event_repository::{AppendError, DeleteError, EventRepository, Page, ReadError, ReadQuery};
+use crate::ports::event_repository::{
+    AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
+};
 use crate::ports::notifier::Notifier;
 
 /// The token that [`Bearer`] lets in.
@@ -69,6 +72,8 @@ fn state_over(repository: VecRepository) -> RestState {
         subscriptions_max: 1,
         first_page_events: 10,
         client_buffer_events: 10,
+        tail_bytes_max: 1_000_000,
+        slow_reader_patience: Duration::from_mins(1),
     };
     let service = EventService::new(Arc::new(repository), Arc::new(Silence), limits, CancellationToken::new());
     let appender = service.clone();
@@ -93,7 +98,7 @@ impl VecRepository {
 
 #[async_trait]
 impl EventRepository for VecRepository {
-    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         let mut log = self.events().map_err(|fault| AppendError::Unavailable(fault.into()))?;
         let first = Position::new(log.last().map_or(1, |last| last.position.get() + 1)).expect("a position");
         let plan = plan(&requests, first, &LogView::default());
@@ -102,7 +107,7 @@ impl EventRepository for VecRepository {
             stored.time = event.time.unwrap_or(stored.time);
             log.push(stored);
         }
-        Ok(plan.outcomes)
+        Ok(GroupAppended { outcomes: plan.outcomes, recorded: None })
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {
@@ -115,13 +120,17 @@ impl EventRepository for VecRepository {
         let wanted = log.iter().filter(|event| Some(event.position) > query.after && query.filter.matches(event));
         let events: Vec<_> = wanted.take(query.limit).cloned().collect();
         let is_full = events.len() == query.limit;
-        let through = events.last().filter(|_| is_full).map_or(query.through, |event| event.position);
-        Ok(Page { events, through })
+        let reached = events.last().filter(|_| is_full).map_or(query.through, |event| event.position);
+        Ok(Page { events, reached })
     }
 
-    async fn head(&self) -> Result<Option<Position>, ReadError> {
+    async fn latest(&self, _query: LatestQuery) -> Result<LatestPage, ReadError> {
+        Err(ReadError::Unavailable("not asked for".into()))
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
         let log = self.events().map_err(|fault| ReadError::Unavailable(fault.into()))?;
-        Ok(log.last().map(|event| event.position))
+        Ok(LogState { head: log.last().map(|event| event.position), deletions: 0 })
     }
 
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError> {
@@ -140,9 +149,9 @@ impl EventRepository for VecRepository {
 
 #[async_trait]
 impl Notifier for Silence {
-    async fn notify(&self, _head: Position) {}
+    async fn notify(&self, _state: LogState) {}
 
-    fn listen(&self) -> BoxStream<'static, Position> {
+    fn listen(&self) -> BoxStream<'static, LogState> {
         stream::pending().boxed()
     }
 }

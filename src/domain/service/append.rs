@@ -6,10 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appended};
+use crate::domain::log::FreshEvents;
+use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::domain::service::EventService;
 use crate::domain::service::append_queue::{QueueDepth, Waiting};
-use crate::ports::event_repository::AppendError;
+use crate::domain::timestamp::Timestamp;
+use crate::ports::event_repository::{AppendError, GroupAppended};
 
 /// How long a request waits for its turn before it is given up unstored. Together with the time that the store may
 /// take for one group, clients hear of an outage within some seconds.
@@ -122,7 +125,7 @@ impl EventService {
             // that would hand those who were answered over to another thread.
             tokio::task::yield_now().await;
             if let Some(head) = head {
-                self.core.notifier.notify(head).await;
+                self.core.notifier.notify(LogState { head: Some(head), ..self.core.log.known() }).await;
             }
             on_group(&report);
         }
@@ -145,41 +148,52 @@ impl EventService {
                 callers.push(waiting.answer);
             }
         }
-        let answers = self.store(requests.into()).await;
+        let epoch = self.core.log.epoch();
+        let mut requests: Arc<[AppendRequest]> = requests.into();
+        let (answers, recorded) = self.store(&requests).await;
         report.store_time = started.elapsed();
         for answer in &answers {
             report.count(answer);
         }
         let head = answers.iter().filter_map(last_stored).max();
-        self.advance_head(head);
+        if let Some(head) = head {
+            // The store has let go of the requests, so that their events can go on as they are.
+            let requests = Arc::get_mut(&mut requests).unwrap_or_default();
+            let fresh = recorded.and_then(|recorded| fresh_events(requests, &answers, recorded, epoch));
+            self.core.log.feed(fresh, head);
+        }
         for (caller, answer) in callers.into_iter().zip(answers) {
             let _caller_left = caller.send(answer);
         }
         (report, head)
     }
 
-    async fn store(&self, requests: Arc<[AppendRequest]>) -> Vec<AppendAnswer> {
+    /// The answers to `requests`, and when their new events were recorded, if all of them were at once.
+    async fn store(&self, requests: &Arc<[AppendRequest]>) -> (Vec<AppendAnswer>, Option<Timestamp>) {
         if requests.is_empty() {
-            return Vec::new();
+            return (Vec::new(), None);
         }
+        let repository = self.core.log.repository();
         let count = requests.len();
-        let error = match self.core.repository.append(Arc::clone(&requests)).await {
-            Ok(outcomes) => return outcomes.into_iter().map(answer_to).collect(),
+        let error = match repository.append(Arc::clone(requests)).await {
+            Ok(GroupAppended { outcomes, recorded }) => {
+                return (outcomes.into_iter().map(answer_to).collect(), recorded);
+            }
             Err(error) => error,
         };
         if count == 1 || !matches!(error, AppendError::Rejected(_)) {
             let error = Arc::new(error);
-            return (0..count).map(|_| Err(AppendEventsError::Store(Arc::clone(&error)))).collect();
+            return ((0..count).map(|_| Err(AppendEventsError::Store(Arc::clone(&error)))).collect(), None);
         }
         // One of them is at fault, and the others must not suffer for it.
         let mut answers = Vec::with_capacity(count);
         for request in requests.iter() {
-            answers.push(match self.core.repository.append(Arc::new([request.clone()])).await {
-                Ok(outcomes) => outcomes.into_iter().map(answer_to).next().expect("a request has an outcome"),
+            answers.push(match repository.append(Arc::new([request.clone()])).await {
+                Ok(appended) => appended.outcomes.into_iter().map(answer_to).next().expect("a request has an outcome"),
                 Err(error) => Err(AppendEventsError::Store(Arc::new(error))),
             });
         }
-        answers
+        (answers, None)
     }
 
     fn check(&self, request: &AppendRequest) -> Result<(), AppendEventsError> {
@@ -204,6 +218,27 @@ impl EventService {
 
 fn answer_to(outcome: AppendOutcome) -> AppendAnswer {
     Ok(outcome?)
+}
+
+/// The new events of a commit, taken out of `requests`. They lie next to each other in the order of the requests.
+fn fresh_events(
+    requests: &mut [AppendRequest],
+    answers: &[AppendAnswer],
+    recorded: Timestamp,
+    epoch: u64,
+) -> Option<FreshEvents> {
+    let mut first = None;
+    let mut events = Vec::with_capacity(requests.len());
+    for (request, answer) in requests.iter_mut().zip(answers) {
+        let Ok(appended) = answer else { continue };
+        for (event, appended) in request.events.drain(..).zip(appended) {
+            if !appended.is_duplicate {
+                first.get_or_insert(appended.position);
+                events.push(event);
+            }
+        }
+    }
+    first.map(|first| FreshEvents { first, events, recorded, epoch })
 }
 
 fn last_stored(answer: &AppendAnswer) -> Option<Position> {
@@ -244,7 +279,9 @@ mod tests {
     use crate::domain::event::{NewEvent, StoredEvent};
     use crate::domain::filter::Filter;
     use crate::domain::service::ServiceLimits;
-    use crate::ports::event_repository::{DeleteError, EventRepository, Page, ReadError, ReadQuery};
+    use crate::ports::event_repository::{
+        DeleteError, EventRepository, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
+    };
     use crate::ports::notifier::Notifier;
 
     /// Takes everything but events of the type `poison`, and forgets it.
@@ -254,11 +291,14 @@ mod tests {
 
     #[async_trait]
     impl EventRepository for Picky {
-        async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<Vec<AppendOutcome>, AppendError> {
+        async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
             let mut events = requests.iter().flat_map(|request| &request.events);
             match events.find(|event| event.event_type.as_str() == "poison") {
                 Some(_) => Err(AppendError::Rejected("poison".into())),
-                None => Ok(plan(&requests, Position::FIRST, &LogView::default()).outcomes),
+                None => Ok(GroupAppended {
+                    outcomes: plan(&requests, Position::FIRST, &LogView::default()).outcomes,
+                    recorded: None,
+                }),
             }
         }
 
@@ -267,11 +307,15 @@ mod tests {
         }
 
         async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
-            Ok(Page { events: Vec::new(), through: query.through })
+            Ok(Page { events: Vec::new(), reached: query.through })
         }
 
-        async fn head(&self) -> Result<Option<Position>, ReadError> {
-            Ok(None)
+        async fn latest(&self, _: LatestQuery) -> Result<LatestPage, ReadError> {
+            Ok(LatestPage { events: Vec::new(), reached: None })
+        }
+
+        async fn state(&self) -> Result<LogState, ReadError> {
+            Ok(LogState::default())
         }
 
         async fn subjects(&self, _: Option<Subject>, _: usize) -> Result<Vec<Subject>, ReadError> {
@@ -285,9 +329,9 @@ mod tests {
 
     #[async_trait]
     impl Notifier for Silence {
-        async fn notify(&self, _: Position) {}
+        async fn notify(&self, _: LogState) {}
 
-        fn listen(&self) -> BoxStream<'static, Position> {
+        fn listen(&self) -> BoxStream<'static, LogState> {
             stream::pending().boxed()
         }
     }
@@ -302,6 +346,8 @@ mod tests {
             subscriptions_max: 1,
             first_page_events: 1,
             client_buffer_events: 1,
+            tail_bytes_max: 1_000_000,
+            slow_reader_patience: Duration::from_mins(1),
         };
         EventService::new(Arc::new(Picky), Arc::new(Silence), limits, CancellationToken::new())
     }

@@ -17,10 +17,10 @@ use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::domain::append::{AppendOutcome, AppendRequest, Appended, LogView, plan};
 use crate::domain::event::NewEvent;
 use crate::domain::position::Position;
-use crate::ports::event_repository::{AppendError, Fault};
+use crate::ports::event_repository::{AppendError, Fault, GroupAppended};
 
 pub(super) use connection::Connector;
-use connection::{Commit, Committed, Failure, WriterConnection, WriterId, log_is_full};
+use connection::{Commit, Committed, Failure, WriterConnection, WriterId, Written, log_is_full};
 use rows::rows;
 
 /// How long the database may take for a group, repetitions and all.
@@ -84,7 +84,7 @@ impl Writer {
     }
 
     /// Carries out `requests` as the port promises.
-    pub(super) async fn append(&mut self, requests: &[AppendRequest]) -> Result<Vec<AppendOutcome>, AppendError> {
+    pub(super) async fn append(&mut self, requests: &[AppendRequest]) -> Result<GroupAppended, AppendError> {
         let deadline = tokio::time::Instant::now() + APPEND_TIMEOUT;
         let mut is_checked = must_be_checked(requests);
         let mut unsettled: Option<Unsettled> = None;
@@ -103,14 +103,15 @@ impl Writer {
                 && committed.number == pending.number
             {
                 self.keep(held);
-                return Ok(pending.outcomes.at(committed.position, requests));
+                let outcomes = pending.outcomes.at(committed.position, requests);
+                return Ok(GroupAppended { outcomes, recorded: None });
             }
             self.number += 1;
             let commit = Commit { writer: self.id, fence: held.fence, number: self.number };
             let failure = match attempt_append(&mut held, &commit, requests, is_checked, deadline).await {
-                Ok(outcomes) => {
+                Ok(appended) => {
                     self.keep(held);
-                    return Ok(outcomes);
+                    return Ok(appended);
                 }
                 Err(failure) => failure,
             };
@@ -187,7 +188,7 @@ async fn attempt_append(
     requests: &[AppendRequest],
     is_checked: bool,
     deadline: tokio::time::Instant,
-) -> Result<Vec<AppendOutcome>, AttemptFailure> {
+) -> Result<GroupAppended, AttemptFailure> {
     let connection = held.connection.as_mut();
     if is_checked {
         return append_checked(connection, commit, requests, deadline).await;
@@ -195,7 +196,9 @@ async fn attempt_append(
     let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
     let rows = rows(&events);
     match within_commit(deadline, connection.append_new(commit, &rows)).await {
-        Ok(last) => Ok(Settle::AllNew.at(last, requests)),
+        Ok(Written { last, recorded }) => {
+            Ok(GroupAppended { outcomes: Settle::AllNew.at(last, requests), recorded: Some(recorded) })
+        }
         Err(Failure { error, may_be_committed }) => {
             Err(AttemptFailure { error, settle: may_be_committed.then_some(Settle::AllNew) })
         }
@@ -208,7 +211,7 @@ async fn append_checked(
     commit: &Commit,
     requests: &[AppendRequest],
     deadline: tokio::time::Instant,
-) -> Result<Vec<AppendOutcome>, AttemptFailure> {
+) -> Result<GroupAppended, AttemptFailure> {
     let head = within(deadline, connection.lock_head()).await?;
     let view = within(deadline, view(connection, requests)).await?;
     let count: usize = requests.iter().map(|request| request.events.len()).sum();
@@ -216,12 +219,12 @@ async fn append_checked(
     let plan = plan(requests, first, &view);
     if plan.new_events.is_empty() {
         within(deadline, connection.rollback()).await?;
-        return Ok(plan.outcomes);
+        return Ok(GroupAppended { outcomes: plan.outcomes, recorded: None });
     }
     let rows = rows(&plan.new_events);
-    within(deadline, connection.insert(commit, &head, first, &rows)).await?;
+    let recorded = within(deadline, connection.insert(commit, &head, first, &rows)).await?;
     match within_commit(deadline, connection.commit()).await {
-        Ok(()) => Ok(plan.outcomes),
+        Ok(()) => Ok(GroupAppended { outcomes: plan.outcomes, recorded: Some(recorded) }),
         Err(Failure { error, may_be_committed }) => {
             Err(AttemptFailure { error, settle: may_be_committed.then_some(Settle::Known(plan.outcomes)) })
         }

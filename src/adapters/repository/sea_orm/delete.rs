@@ -1,6 +1,6 @@
 //! Deleting a chunk of the log.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbErr, TransactionTrait};
 
 use crate::adapters::repository::sea_orm::connect::Store;
 use crate::adapters::repository::sea_orm::fault::{Effect, read_error};
@@ -14,6 +14,9 @@ pub(super) const CHUNK: usize = 1_000;
 
 /// How often a chunk is tried when appends or other deletions are in its way.
 const ATTEMPTS: u32 = 5;
+
+/// Tells whoever holds events in memory that some may be gone.
+const RAISE: &str = "UPDATE event_deletions SET number = number + 1 WHERE id = 1";
 
 /// Deletes the first matches of `query`; returns how many, and the place to go on after.
 pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Position), ReadError> {
@@ -31,10 +34,24 @@ pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Posit
     };
     let mut attempt = 0;
     loop {
-        match store.deleter.execute_unprepared(&sql).await {
-            Ok(deleted) => return Ok((deleted.rows_affected(), through)),
+        match delete(store, &sql).await {
+            Ok(deleted) => return Ok((deleted, through)),
             Err(error) if attempt < ATTEMPTS && Effect::of(&error) == Effect::Conflict => attempt += 1,
             Err(error) => return Err(read_error(error)),
         }
     }
+}
+
+/// Deletes by `sql` and counts the deletion if there was one. The count comes last: all deletions wait for its row.
+async fn delete(store: &Store, sql: &str) -> Result<u64, DbErr> {
+    let transaction = store.deleter.begin().await?;
+    let deleted = transaction.execute_unprepared(sql).await?.rows_affected();
+    if deleted > 0 {
+        let raised = transaction.execute_unprepared(RAISE).await?.rows_affected();
+        if raised != 1 {
+            return Err(DbErr::RecordNotUpdated);
+        }
+    }
+    transaction.commit().await?;
+    Ok(deleted)
 }

@@ -49,6 +49,11 @@ pub(super) fn read_error(error: DbErr) -> ReadError {
     }
 }
 
+/// What the driver says of a query, as sea-orm says it.
+pub(super) fn query_error(error: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
 /// Whether a read failed because its connection had been closed meanwhile.
 pub(super) fn is_stale_connection(error: &ReadError) -> bool {
     let ReadError::Unavailable(fault) = error else { return false };

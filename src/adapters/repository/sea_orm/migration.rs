@@ -1,5 +1,6 @@
 //! The schema, and the takeover of a Go service's database.
 
+mod deletion_count;
 mod event_keys;
 mod log_tables;
 mod subject_entries;
@@ -21,7 +22,12 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(log_tables::Migration), Box::new(event_keys::Migration), Box::new(subject_entries::Migration)]
+        vec![
+            Box::new(log_tables::Migration),
+            Box::new(event_keys::Migration),
+            Box::new(subject_entries::Migration),
+            Box::new(deletion_count::Migration),
+        ]
     }
 }
 

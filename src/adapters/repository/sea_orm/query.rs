@@ -85,39 +85,14 @@ impl Dialect {
         }
     }
 
-    /// The newest positions: of the head row, and of the table, which a foreign writer may have taken further.
-    pub(super) fn head(self) -> Statement {
+    /// The newest positions, of the head row and of the table, which a foreign writer may have taken further, and the
+    /// number of deletions, as of one moment.
+    pub(super) fn state(self) -> Statement {
         self.statement(
-            "SELECT position, (SELECT COALESCE(MAX(id), 0) FROM events) AS newest FROM event_head WHERE id = 1",
+            "SELECT position, (SELECT COALESCE(MAX(id), 0) FROM events), \
+             (SELECT number FROM event_deletions WHERE id = 1) FROM event_head WHERE id = 1",
             Vec::new(),
         )
-    }
-
-    /// Up to `limit` distinct subjects above `after`, or from the first, each found by one look-up. The MySQL family
-    /// gives one a statement: its ways to skip within an index hang on statistics, and its recursion ends at 1,000.
-    pub(super) fn subjects(self, after: Option<&str>, limit: i64) -> Statement {
-        let table = self.events_by(Path::SubjectEntries);
-        let subject = self.columns(Path::SubjectEntries).subject;
-        let above = if after.is_some() { ">" } else { ">=" };
-        let (sql, limit) = match self.engine {
-            Engine::MySql | Engine::MariaDb => {
-                (format!("SELECT {subject} FROM {table} WHERE {subject} {above} ? ORDER BY {subject} LIMIT ?"), 1)
-            }
-            Engine::Sqlite | Engine::Postgres => {
-                let sql = format!(
-                    "WITH RECURSIVE found (subject) AS ( \
-                       SELECT * FROM (SELECT {subject} FROM {table} WHERE {subject} {above} ? \
-                                      ORDER BY {subject} LIMIT 1) AS lowest \
-                       UNION ALL \
-                       SELECT (SELECT e.{subject} FROM {table} AS e WHERE e.{subject} > found.subject \
-                               ORDER BY e.{subject} LIMIT 1) \
-                       FROM found WHERE found.subject IS NOT NULL) \
-                     SELECT subject FROM found WHERE subject IS NOT NULL LIMIT ?"
-                );
-                (sql, limit)
-            }
-        };
-        self.statement(&sql, vec![after.unwrap_or_default().into(), limit.into()])
     }
 
     /// Reads a row of [`EVENT_COLUMNS`].

@@ -4,8 +4,12 @@ fn query(text: &str) -> Query {
     Query::parse(text).unwrap()
 }
 
-fn selection(text: &str) -> Result<Selection, String> {
-    query(text).selection().map_err(|error| error.detail)
+fn filter(text: &str) -> Result<Filter, String> {
+    query(text).filter().map_err(|error| error.detail)
+}
+
+fn range(text: &str) -> Result<Range, String> {
+    query(text).range().map_err(|error| error.detail)
 }
 
 fn subjects(texts: &[&str]) -> Vec<Subject> {
@@ -51,28 +55,28 @@ fn from_id_starts_at_zero() {
     for (text, from_id) in
         [("", None), ("&from_id=", None), ("&from_id=0", None), ("&from_id=5", Position::new(5).ok())]
     {
-        assert_eq!(selection(&format!("subject=a{text}")).unwrap().from_id, from_id, "{text}");
+        assert_eq!(range(&format!("subject=a{text}")).unwrap().start, Start::After(from_id), "{text}");
     }
     for text in ["-1", "9223372036854775808", "a", "1&from_id=1"] {
-        assert!(selection(&format!("subject=a&from_id={text}")).unwrap_err().starts_with("from_id "), "{text}");
+        assert!(range(&format!("subject=a&from_id={text}")).unwrap_err().starts_with("from_id "), "{text}");
     }
 }
 
 #[test]
 fn subject_is_exact_or_a_prefix() {
-    for (text, filter) in [
+    for (text, expected) in [
         ("subject=a", SubjectFilter::Exact(subjects(&["a"]))),
         ("subject=b&subject=a&recursive=f", SubjectFilter::Exact(subjects(&["a", "b"]))),
         ("subject=b&recursive=1", SubjectFilter::Prefix(subjects(&["b"]))),
         ("recursive=true", SubjectFilter::All),
         ("recursive=T&subject=", SubjectFilter::All),
     ] {
-        assert_eq!(selection(text).unwrap().filter.subjects, filter, "{text}");
+        assert_eq!(filter(text).unwrap().subjects, expected, "{text}");
     }
 }
 
 #[test]
-fn selection_names_what_is_wrong() {
+fn filter_names_what_is_wrong() {
     let long = "x".repeat(256);
     let many = "&subject=x".repeat(REPEATS_MAX + 1);
     for (text, name) in [
@@ -89,26 +93,83 @@ fn selection_names_what_is_wrong() {
         ("subject=a&type=%7F", "type must not contain"),
         (&format!("subject=a&type={long}"), "type must have at most"),
     ] {
-        assert!(selection(text).unwrap_err().starts_with(name), "{text}");
+        assert!(filter(text).unwrap_err().starts_with(name), "{text}");
     }
 }
 
 #[test]
 fn types_may_repeat_and_empty_ones_do_not_count() {
-    let types = selection("subject=a&type=x&type=&type=y").unwrap().filter.types;
+    let types = filter("subject=a&type=y&type=&type=x&type=y").unwrap().types;
     assert_eq!(types.iter().map(EventType::as_str).collect::<Vec<_>>(), ["x", "y"]);
-    assert_eq!(selection("subject=a&type=").unwrap().filter.types, []);
+    assert_eq!(filter("subject=a&type=").unwrap().types, []);
 }
 
 #[test]
-fn last_event_id_wins_over_from_id() {
+fn range_is_what_is_asked_for() {
+    let plain = || Range {
+        start: Start::After(None),
+        order: Order::Ascending,
+        is_latest: false,
+        after_subject: None,
+        min_position: None,
+    };
+    let time = Timestamp::parse("2024-05-01T10:00:00Z").unwrap();
+    for (text, expected) in [
+        ("from=&from_time=&order=&latest=&after_subject=&min_position=0", plain()),
+        ("from=head", Range { start: Start::Head, ..plain() }),
+        ("from_time=2024-05-01T12:00:00%2B02:00", Range { start: Start::Time(time), ..plain() }),
+        ("order=asc&min_position=7", Range { min_position: Position::new(7).ok(), ..plain() }),
+        (
+            "order=desc&from_id=7",
+            Range { start: Start::After(Position::new(7).ok()), order: Order::Descending, ..plain() },
+        ),
+        ("latest=subject", Range { is_latest: true, ..plain() }),
+        (
+            "latest=subject&after_subject=a",
+            Range { is_latest: true, after_subject: Some(Subject::new("a".to_owned()).unwrap()), ..plain() },
+        ),
+    ] {
+        assert_eq!(range(text).unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn range_names_what_is_wrong() {
+    for (text, name) in [
+        ("from=tail", "from must be head"),
+        ("from_time=yesterday", "from_time must be an RFC 3339 time"),
+        ("from_id=1&from=head", "from_id cannot be combined"),
+        ("from_id=1&from_time=2024-05-01T12:00:00Z", "from_id cannot be combined"),
+        ("from=head&from_time=2024-05-01T12:00:00Z", "from_id cannot be combined"),
+        ("order=down", "order must be asc or desc"),
+        ("order=asc&order=asc", "order must not be given"),
+        ("latest=type", "latest must be subject"),
+        ("latest=subject&order=desc", "latest=subject cannot be combined"),
+        ("latest=subject&from_id=1", "latest=subject cannot be combined"),
+        ("latest=subject&from=head", "latest=subject cannot be combined"),
+        ("after_subject=a", "after_subject needs latest=subject"),
+        ("latest=subject&after_subject=%01", "after_subject must not contain"),
+        ("min_position=-1", "min_position must be a whole number"),
+        ("min_position=x", "min_position must be a whole number"),
+    ] {
+        let error = range(text).unwrap_err();
+        assert!(error.starts_with(name), "{text}: {error}");
+    }
+    assert!(query("limit=1").refuse(&["limit"], "is not for streams").unwrap_err().detail.starts_with("limit is not"));
+    assert!(query("limit=").refuse(&["limit"], "is not for streams").is_ok());
+}
+
+#[test]
+fn last_event_id_is_a_place_or_nothing() {
     let seen = |value: &'static str| {
         let headers = HeaderMap::from_iter([(LAST_EVENT_ID.parse().unwrap(), value.parse().unwrap())]);
-        last_seen(&headers, Position::new(3).ok()).map(|seen| seen.map_or(0, Position::get))
+        last_event_id(&headers)
     };
-    assert_eq!(last_seen(&HeaderMap::new(), Position::new(3).ok()).unwrap(), Position::new(3).ok());
-    for (value, position) in [("", 3), ("0", 0), ("7", 7)] {
-        assert_eq!(seen(value).unwrap(), position, "{value}");
+    assert_eq!(last_event_id(&HeaderMap::new()).unwrap(), None);
+    for (value, place) in
+        [("", None), ("0", Some(Start::After(None))), ("7", Some(Start::After(Position::new(7).ok())))]
+    {
+        assert_eq!(seen(value).unwrap(), place, "{value}");
     }
     for value in ["-1", "x", "ü", "9223372036854775808"] {
         assert!(seen(value).unwrap_err().detail.starts_with("Last-Event-ID "), "{value}");

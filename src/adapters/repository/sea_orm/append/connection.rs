@@ -70,6 +70,15 @@ pub(super) struct Head {
     pub(super) recorded: Option<Timestamp>,
 }
 
+/// What a commit did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// The last position it took.
+    pub(super) last: Position,
+    /// The time it gave to its events.
+    pub(super) recorded: Timestamp,
+}
+
 /// A transaction that did not commit as far as one knows.
 pub(super) struct Failure {
     pub(super) error: sqlx::Error,
@@ -87,11 +96,11 @@ pub(super) trait WriterConnection: Send {
     /// being committed now, and says what the last commit was.
     async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error>;
 
-    /// Appends `rows`, at least one, and commits. Returns the last position.
+    /// Appends `rows`, at least one, and commits.
     ///
     /// # Errors
     /// A duplicate key when one of them is stored or a foreign writer has taken a position.
-    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure>;
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure>;
 
     /// Begins a transaction and locks the head in it.
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error>;
@@ -102,29 +111,29 @@ pub(super) trait WriterConnection: Send {
     /// The last position of each subject, in their order.
     async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error>;
 
-    /// Inserts `rows` from `first` on, and moves `head`.
+    /// Inserts `rows` from `first` on, and moves `head`. Returns the time it gave to them.
     async fn insert(
         &mut self,
         commit: &Commit,
         head: &Head,
         first: Position,
         rows: &[Row<'_>],
-    ) -> Result<(), sqlx::Error>;
+    ) -> Result<Timestamp, sqlx::Error>;
 
     /// Commits what [`WriterConnection::lock_head`] began.
     async fn commit(&mut self) -> Result<(), Failure>;
 
     /// As [`WriterConnection::append_new`], but looks at the head before it inserts, and commits apart.
-    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+    async fn append_in_steps(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
         let inserted = async {
             let head = self.lock_head().await?;
             let first = head.first_free(rows.len()).ok_or_else(log_is_full)?;
-            self.insert(commit, &head, first, rows).await?;
-            Position::new(last_position(first, rows.len())).map_err(|error| sqlx::Error::Decode(error.into()))
+            let recorded = self.insert(commit, &head, first, rows).await?;
+            written(last_position(first, rows.len()), recorded)
         };
-        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        let written = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
         self.commit().await?;
-        Ok(last)
+        Ok(written)
     }
 
     /// Ends a transaction, if there is one, without a trace.
@@ -144,6 +153,12 @@ impl Head {
 pub(super) fn fenced(fence: i64, number: i64, position: i64) -> Fenced {
     let position = Position::new(position).ok();
     Fenced { fence, committed: position.map(|position| Committed { number, position }) }
+}
+
+/// What a commit did whose last position is `last`.
+pub(super) fn written(last: i64, recorded: Timestamp) -> Result<Written, sqlx::Error> {
+    let last = Position::new(last).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(Written { last, recorded })
 }
 
 /// There are no positions left.

@@ -18,10 +18,11 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row a
 use sea_orm::{DbErr, QueryResult};
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::literal::{Hex, push_hex};
 use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Engine, Path, calendar};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
@@ -151,9 +152,10 @@ impl WriterConnection for MySqlWriter {
         Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 
-    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let recorded = literal(Timestamp::now());
+        let now = Timestamp::now();
+        let recorded = literal(now);
         let (writer, Commit { fence, number, .. }) = (Hex(&commit.writer.0), commit);
         let mut script = Script::begin(self.packet_bytes);
         script.statement(&format!(
@@ -174,7 +176,7 @@ impl WriterConnection for MySqlWriter {
                 self.rollback().await.map_err(not_committed)?;
                 self.append_in_steps(commit, rows).await
             }
-            answer => answer,
+            answer => answer.map(|last| Written { last, recorded: now }),
         }
     }
 
@@ -226,8 +228,9 @@ impl WriterConnection for MySqlWriter {
         head: &Head,
         first: Position,
         rows: &[Row<'_>],
-    ) -> Result<(), sqlx::Error> {
-        let recorded = literal(recorded_after(head.recorded));
+    ) -> Result<Timestamp, sqlx::Error> {
+        let time = recorded_after(head.recorded);
+        let recorded = literal(time);
         let last = last_position(first, rows.len());
         let mut script = Script::begin(self.packet_bytes);
         script.insert(Some(first), &recorded, rows);
@@ -239,7 +242,7 @@ impl WriterConnection for MySqlWriter {
         script.note(commit, last);
         let answer = self.send(script).await.map_err(told_apart)?;
         let moved: Option<i64> = answer.first().map(|row| row.try_get(0)).transpose()?;
-        if moved == Some(1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+        if moved == Some(1) { Ok(time) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -392,42 +395,4 @@ fn head(row: &MySqlRow) -> Result<Head, sqlx::Error> {
 /// A time as a literal.
 fn literal(time: Timestamp) -> String {
     format!("TIMESTAMP'{}'", calendar(time))
-}
-
-/// Bytes as a literal.
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = String::with_capacity(self.0.len() * 2 + 3);
-        push_hex(&mut text, self.0);
-        formatter.write_str(&text)
-    }
-}
-
-fn push_hex(sql: &mut String, bytes: &[u8]) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    sql.push_str("x'");
-    for bytes in bytes.chunks(64) {
-        let mut digits = [0; 128];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]]);
-        }
-        sql.push_str(std::str::from_utf8(&digits[..bytes.len() * 2]).expect("hexadecimal digits are ASCII"));
-    }
-    sql.push('\'');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_written_as_hexadecimal_digits() {
-        assert_eq!(Hex(b"").to_string(), "x''");
-        assert_eq!(Hex(b"\x00\x7f\xff' ").to_string(), "x'007fff2720'");
-        for length in [63, 64, 65, 128, 129] {
-            assert_eq!(Hex(&vec![0xA5; length]).to_string(), format!("x'{}'", "a5".repeat(length)));
-        }
-    }
 }

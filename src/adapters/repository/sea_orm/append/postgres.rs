@@ -7,12 +7,12 @@
 
 use async_trait::async_trait;
 use sea_orm::QueryResult;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgRow};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 use time::OffsetDateTime;
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -45,7 +45,7 @@ const APPEND_NEW: &str = "\
             COALESCE(given.time, head.recorded_at), head.recorded_at, given.data, given.event_key, given.event_id \
         FROM head, unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bytea[], $12::bytea[], \
             $13::text[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)) \
-    SELECT (head.before + $1) / (SELECT count(*) FROM writer) FROM head";
+    SELECT (head.before + $1) / (SELECT count(*) FROM writer), recorded_at FROM head";
 
 /// The same for a lone row, which needs no arrays: the server takes a quarter less time. Without a writer's row there is
 /// no position.
@@ -59,7 +59,7 @@ const APPEND_ONE: &str = "\
     INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
     SELECT (SELECT position FROM writer), $6::text, $7::text, $8::text, COALESCE($9::timestamptz, recorded_at), \
         recorded_at, $10::bytea, $11::bytea, $12::text \
-    FROM head RETURNING id";
+    FROM head RETURNING id, recorded_at";
 
 const INSERT: &str = "\
     INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
@@ -106,16 +106,15 @@ impl WriterConnection for PostgresWriter {
         Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 
-    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
         if part(rows, self.statement_bytes) < rows.len() {
             return self.append_in_steps(commit, rows).await;
         }
         let query = if let [row] = rows { append_one(commit, row) } else { append_many(commit, rows) };
         let appended = query.fetch_one(&mut self.connection).await;
-        let last: Result<i64, sqlx::Error> = appended.and_then(|row| row.try_get(0));
-        match last.map(Position::new) {
-            Ok(Ok(last)) => Ok(last),
-            Ok(Err(error)) => Err(Failure { error: sqlx::Error::Decode(error.into()), may_be_committed: true }),
+        match appended.map(|row| written(row.try_get(0)?, recorded_at(&row, 1)?)) {
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(error)) => Err(Failure { error, may_be_committed: true }),
             // An error in so many words undid the statement.
             Err(error) => {
                 let may_be_committed = Effect::of_driver(&error) == Effect::Lost;
@@ -131,9 +130,7 @@ impl WriterConnection for PostgresWriter {
         let head = lock.fetch_one(&mut self.connection).await?;
         // A statement of its own: what is read along with a lock may be older than the lock.
         let newest = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM events").fetch_one(&mut self.connection).await?;
-        let recorded: Option<OffsetDateTime> = head.try_get(1)?;
-        let micros = recorded.map(|time| time.unix_timestamp_nanos().div_euclid(1_000));
-        let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
+        let recorded = recorded_at(&head, 1).ok();
         Ok(Head { position: head.try_get(0)?, newest: newest.try_get(0)?, recorded })
     }
 
@@ -168,23 +165,23 @@ impl WriterConnection for PostgresWriter {
         head: &Head,
         first: Position,
         rows: &[Row<'_>],
-    ) -> Result<(), sqlx::Error> {
-        let recorded = utc(recorded_after(head.recorded));
+    ) -> Result<Timestamp, sqlx::Error> {
+        let recorded = recorded_after(head.recorded);
         let last = last_position(first, rows.len());
         let (mut left, mut place) = (rows, first.get());
         while !left.is_empty() {
             let (rows, others) = left.split_at(part(left, self.statement_bytes));
-            bind_rows(sqlx::query(INSERT).bind(place).bind(recorded), rows).execute(&mut self.connection).await?;
+            bind_rows(sqlx::query(INSERT).bind(place).bind(utc(recorded)), rows).execute(&mut self.connection).await?;
             place += i64::try_from(rows.len()).unwrap_or(i64::MAX);
             left = others;
         }
         let move_head = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
-        let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
+        let query = sqlx::query(move_head).bind(last).bind(utc(recorded)).bind(head.position);
         let moved = query.execute(&mut self.connection).await?.rows_affected();
         let query = sqlx::query(NOTE).bind(commit.number).bind(commit.fence).bind(last);
         let query = query.bind(Timestamp::now().unix_micros() / 1_000_000).bind(commit.writer.0.as_slice());
         let noted = query.execute(&mut self.connection).await.map_err(told_apart)?.rows_affected();
-        if (moved, noted) == (1, 1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+        if (moved, noted) == (1, 1) { Ok(recorded) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -207,6 +204,12 @@ impl WriterConnection for PostgresWriter {
         }
         Ok(())
     }
+}
+
+fn recorded_at(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
+    let micros = row.try_get::<OffsetDateTime, _>(index)?.unix_timestamp_nanos().div_euclid(1_000);
+    let recorded = i64::try_from(micros).map(Timestamp::from_unix_micros);
+    recorded.map_err(|error| sqlx::Error::Decode(error.into()))?.map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// How many of `rows`, but at least one, have no more than `bytes_max` together.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sea_orm::QueryResult;
 use sea_orm::sqlx::error::DatabaseError;
-use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection};
+use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _, Sqlite};
 
 use crate::adapters::repository::sea_orm::append::connection::{
-    Commit, Failure, Fenced, Head, WriterConnection, WriterId, fenced, last_position, recorded_after,
+    Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
@@ -73,7 +73,7 @@ impl SqliteWriter {
     /// Appends `rows` by one call. Given up half-way it goes no further than the statement it is in: the driver's thread
     /// stops when nobody takes its results any more. So it cannot commit after a later connection's fence, which waits for
     /// the write lock.
-    async fn append_at_once(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+    async fn append_at_once(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let is_due = self.head + count - self.indexed >= BEHIND_MAX;
         let size = rows.len().next_power_of_two();
@@ -88,7 +88,7 @@ impl SqliteWriter {
             let rows = query.fetch_all(&mut self.connection).await?;
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             (self.head, self.indexed) = (row.try_get(0)?, row.try_get(1)?);
-            Position::new(self.head).map_err(|error| sqlx::Error::Decode(error.into()))
+            written(self.head, recorded_at(row, 2)?)
         };
         appended.await.map_err(unsettled)
     }
@@ -133,7 +133,7 @@ impl WriterConnection for SqliteWriter {
         Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 
-    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Position, Failure> {
+    async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
         if rows.len() <= TEXT_ROWS_MAX {
             return self.append_at_once(commit, rows).await;
         }
@@ -144,13 +144,14 @@ impl WriterConnection for SqliteWriter {
             let head = head.first().ok_or(sqlx::Error::RowNotFound)?;
             let last: i64 = head.try_get(0)?;
             self.indexed = head.try_get(2)?;
-            self.insert_rows(last - count + 1, head.try_get(1)?, rows).await?;
+            let recorded = recorded_at(head, 1)?;
+            self.insert_rows(last - count + 1, recorded.unix_micros(), rows).await?;
             self.finish(commit, last).await?;
-            Position::new(last).map_err(|error| sqlx::Error::Decode(error.into()))
+            written(last, recorded)
         };
-        let last = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
+        let written = inserted.await.map_err(|error| Failure { error, may_be_committed: false })?;
         self.commit().await?;
-        Ok(last)
+        Ok(written)
     }
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
@@ -214,16 +215,16 @@ impl WriterConnection for SqliteWriter {
         head: &Head,
         first: Position,
         rows: &[Row<'_>],
-    ) -> Result<(), sqlx::Error> {
-        let recorded = recorded_after(head.recorded).unix_micros();
+    ) -> Result<Timestamp, sqlx::Error> {
+        let recorded = recorded_after(head.recorded);
         let last = last_position(first, rows.len());
-        self.insert_rows(first.get(), recorded, rows).await?;
+        self.insert_rows(first.get(), recorded.unix_micros(), rows).await?;
         let move_head = "UPDATE event_head SET position = ?, recorded_at = ? WHERE id = 1 AND position = ?";
-        let query = sqlx::query(move_head).bind(last).bind(recorded).bind(head.position);
+        let query = sqlx::query(move_head).bind(last).bind(recorded.unix_micros()).bind(head.position);
         if query.execute(&mut self.connection).await?.rows_affected() != 1 {
             return Err(sqlx::Error::RowNotFound);
         }
-        self.finish(commit, last).await
+        self.finish(commit, last).await.map(|()| recorded)
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -266,10 +267,15 @@ fn text(size: usize, catches_up: bool) -> String {
             SELECT ?, 0, ?, position, ? FROM event_head WHERE id = 1 \
             ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
                 used_at = excluded.used_at \
-            RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1); \
+            RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1), \
+                (SELECT recorded_at FROM event_head WHERE id = 1); \
         COMMIT",
     );
     sql
+}
+
+fn recorded_at(row: &SqliteRow, index: usize) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_unix_micros(row.try_get(index)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// What was refused for its values or for another writer is not stored; anything else may have struck the commit.

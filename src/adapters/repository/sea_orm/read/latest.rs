@@ -1,0 +1,148 @@
+//! The last event of each subject.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+
+use crate::adapters::repository::sea_orm::connect::Store;
+use crate::adapters::repository::sea_orm::query::{Path, position_at};
+use crate::adapters::repository::sea_orm::read::condition::{Condition, Span};
+use crate::adapters::repository::sea_orm::read::skip_scan::{LastOf, Look, Range, lasts, scan};
+use crate::adapters::repository::sea_orm::read::{Found, fetch_at};
+use crate::domain::attribute::Subject;
+use crate::domain::event::StoredEvent;
+use crate::domain::filter::SubjectFilter;
+use crate::domain::position::Position;
+use crate::ports::event_repository::{LatestPage, LatestQuery, Order};
+
+/// Subjects looked at in one call, whatever comes of them.
+const LOOKS_MAX: usize = 1_000;
+
+/// Subjects looked at even where fewer events are wanted, when many may have none of the type.
+const LOOKS_MIN: usize = 100;
+
+/// Events fetched before their size is known.
+const FETCH_FIRST: usize = 8;
+
+/// Events fetched by one statement.
+const FETCH_MAX: usize = 500;
+
+/// How often a page is made anew because an event of it is deleted meanwhile, and another one has become the last.
+const ATTEMPTS: u32 = 3;
+
+/// A page of last events.
+pub(super) async fn latest(store: &Store, query: &LatestQuery) -> Result<LatestPage, DbErr> {
+    for _ in 1..ATTEMPTS {
+        if let (page, true) = attempt(store, query).await? {
+            return Ok(page);
+        }
+    }
+    Ok(attempt(store, query).await?.0)
+}
+
+/// A page, and whether each of its events was still there.
+async fn attempt(store: &Store, query: &LatestQuery) -> Result<(LatestPage, bool), DbErr> {
+    let Lasts { positions, end } = last_positions(store, query).await?;
+    let mut page = Found::<StoredEvent>::room(query.limit, query.bytes_max);
+    let mut is_whole = true;
+    let (mut taken, mut count) = (0, FETCH_FIRST);
+    while taken < positions.len() && !page.is_full() {
+        let chunk = &positions[taken..];
+        let chunk = &chunk[..count.min(page.limit_left()).min(chunk.len())];
+        let mut events = events_at(store, chunk).await?;
+        for (_, position) in chunk {
+            match events.remove(position) {
+                Some(event) => page.push(event),
+                None => is_whole = false,
+            }
+            if page.is_cut {
+                break;
+            }
+            taken += 1;
+        }
+        // Not many more than there is room for.
+        count = (page.bytes_left() / page.mean_bytes()).saturating_add(1).min(FETCH_MAX);
+    }
+    let reached = if taken < positions.len() { positions[..taken].last().map(|(last, _)| last.clone()) } else { end };
+    Ok((LatestPage { events: page.items, reached }, is_whole))
+}
+
+/// The events at the positions, by position.
+async fn events_at(store: &Store, lasts: &[(Subject, Position)]) -> Result<HashMap<Position, StoredEvent>, DbErr> {
+    let mut positions: Vec<Position> = lasts.iter().map(|(_, position)| *position).collect();
+    positions.sort_unstable();
+    let mut events = Found::<StoredEvent>::room(positions.len(), usize::MAX);
+    fetch_at(store, &positions, Order::Ascending, &mut events).await?;
+    Ok(events.items.into_iter().map(|event| (event.position, event)).collect())
+}
+
+/// The last events of some subjects.
+struct Lasts {
+    /// By subject, ascending.
+    positions: Vec<(Subject, Position)>,
+    /// The last subject that was looked at; `None` when nothing is left behind it.
+    end: Option<Subject>,
+}
+
+async fn last_positions(store: &Store, query: &LatestQuery) -> Result<Lasts, DbErr> {
+    let indexed = store.subject_index.serves(store.dialect, &store.readers, query.through).await?;
+    let span = Span { after: None, through: query.through, order: Order::Ascending };
+    let (lower, upper) = span.split(indexed);
+    let (looks, end) = match lower {
+        Some(lower) => indexed_lasts(store, query, lower.through).await?,
+        None => (Vec::new(), None),
+    };
+    let found = looks.into_iter().filter_map(|look| Some((look.subject, look.last?)));
+    let mut positions: BTreeMap<Subject, Position> = found.collect();
+    if let Some(upper) = upper {
+        // Above all those that the index has.
+        let newest = unindexed_lasts(store, query, upper).await?.into_iter();
+        positions.extend(newest.filter(|(subject, _)| end.as_ref().is_none_or(|end| subject <= end)));
+    }
+    Ok(Lasts { positions: positions.into_iter().collect(), end })
+}
+
+/// Looks at subjects in the index; says with which one it ended unless nothing is left.
+async fn indexed_lasts(
+    store: &Store,
+    query: &LatestQuery,
+    through: Position,
+) -> Result<(Vec<Look>, Option<Subject>), DbErr> {
+    let last = LastOf { through, types: &query.filter.types };
+    let looks_min = if query.filter.types.is_empty() { 1 } else { LOOKS_MIN };
+    let count = query.limit.clamp(looks_min, LOOKS_MAX);
+    if let SubjectFilter::Exact(subjects) = &query.filter.subjects {
+        let wanted = subjects.iter().filter(|subject| Some(*subject) > query.after.as_ref());
+        let mut wanted: Vec<Subject> = wanted.take(count + 1).cloned().collect();
+        let is_end = wanted.len() <= count;
+        wanted.truncate(count);
+        let end = wanted.last().filter(|_| !is_end).cloned();
+        return Ok((lasts(store, &wanted, last).await?, end));
+    }
+    let mut looks: Vec<Look> = Vec::new();
+    for range in Range::of(&query.filter.subjects, query.after.as_ref()) {
+        let scanned = scan(store, &range, Some(last), count - looks.len()).await?;
+        looks.extend(scanned.looks);
+        if !scanned.is_end {
+            let end = looks.last().map(|look| look.subject.clone());
+            return Ok((looks, end));
+        }
+    }
+    Ok((looks, None))
+}
+
+/// Those among the events of `span`, which the index has not come to.
+async fn unindexed_lasts(store: &Store, query: &LatestQuery, span: Span) -> Result<Vec<(Subject, Position)>, DbErr> {
+    let mut condition = Condition::default();
+    condition.positions(span);
+    condition.subjects(&query.filter.subjects);
+    condition.types(&query.filter.types);
+    if let Some(after) = &query.after {
+        condition.push("subject > ?", [after.as_str().into()]);
+    }
+    let table = store.dialect.events_by(Path::Log);
+    let sql = format!("SELECT subject, max(id) FROM {table} WHERE {} GROUP BY subject", condition.sql);
+    let rows = store.readers.query_all_raw(store.dialect.statement(&sql, condition.values)).await?;
+    let read = |row| Ok((Subject::from_stored(QueryResult::try_get_by_index(row, 0)?), position_at(row, 1)?));
+    rows.iter().map(read).collect()
+}
