@@ -15,6 +15,7 @@ mod opening;
 mod read;
 mod reading;
 mod replicas;
+mod several_subjects;
 mod store;
 mod subject_index;
 mod takeover;
@@ -88,6 +89,10 @@ contract!(
         replicas::reads_wait_for_the_position_they_must_see,
         replicas::silent_reader_is_told_where_to_resume,
         replicas::reader_far_behind_is_not_waited_for,
+        several_subjects::many_subjects_are_read_from_both_ends,
+        several_subjects::what_is_deleted_and_appended_between_pages_shows,
+        several_subjects::subject_that_is_dense_in_places_is_read_completely,
+        several_subjects::more_events_than_anybody_remembers_are_read,
     ]
 );
 

@@ -7,8 +7,10 @@ mod durability;
 mod fault;
 mod literal;
 mod migration;
+mod pool;
 mod query;
 mod read;
+mod row;
 mod subject_index;
 
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! Opening a database: pools, settings, schema.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
@@ -11,22 +12,30 @@ use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts, Write
 use crate::adapters::repository::sea_orm::durability;
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::migration;
+use crate::adapters::repository::sea_orm::pool::{Pool, Target};
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
+use crate::adapters::repository::sea_orm::read::{DenseSubjects, Plans};
 use crate::adapters::repository::sea_orm::subject_index::SubjectIndex;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::Fault;
 
 /// Connections that delete. Appends have one of their own, outside of any pool.
-const DELETERS: u32 = 2;
+const DELETERS: usize = 2;
 
 /// Connections that read.
-pub(super) const READERS: u32 = 16;
+pub(super) const READERS: usize = 16;
 
-/// How long a call waits for a free connection; below the time a whole call may take.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection may idle before it is checked for life on its next use.
-const TEST_AFTER_IDLE: Duration = Duration::from_secs(10);
+/// Rows on their way from SQLite's thread: more, and neither side waits for the other so often.
+const SQLITE_ROWS: usize = 256;
+
+/// What keeps PostgreSQL to the indexes, whatever its statistics say.
+const POSTGRES_READER: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
+
+/// How large events are taken to be before any was read.
+const MEAN_BYTES: usize = 256;
 
 /// How long SQLite waits for another process's write.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -100,30 +109,49 @@ pub(super) struct Store {
     pub(super) dialect: Dialect,
     /// Whose turn it is to append.
     pub(super) writer: Mutex<Writer>,
-    pub(super) deleter: DatabaseConnection,
-    pub(super) readers: DatabaseConnection,
+    pub(super) deleters: Arc<Pool>,
+    pub(super) readers: Arc<Pool>,
     pub(super) subject_index: SubjectIndex,
+    pub(super) plans: Plans,
+    pub(super) dense: DenseSubjects,
+    /// How large the events of the last page were.
+    pub(super) mean_bytes: AtomicUsize,
 }
 
 impl Store {
     pub(super) async fn open(config: &StoreConfig, retries: Arc<RetryCounts>) -> Result<Self, ConnectError> {
         let backend = backend(&config.url)?;
-        let engine = migration::migrate(connect(config, backend, Role::Migrator).await?).await?;
-        let deleter = connect(config, backend, Role::Deleter).await?;
-        check(&deleter, engine, config).await?;
-        forget_old_writers(&deleter).await?;
-        let readers = connect(config, backend, Role::Reader).await?;
-        let dialect = Dialect { backend, engine };
-        let writer = Mutex::new(Writer::new(connector(dialect, &deleter), retries));
-        Ok(Self { dialect, writer, deleter, readers, subject_index: SubjectIndex::default() })
+        let engine = migration::migrate(connect(config, backend).await?).await?;
+        let checker = connect(config, backend).await?;
+        check(&checker, engine, config).await?;
+        forget_old_writers(&checker).await?;
+        let dialect = Dialect { engine };
+        let writer = Mutex::new(Writer::new(connector(dialect, &checker), retries));
+        let deleters_max = if engine == Engine::Sqlite { 1 } else { DELETERS };
+        let deleters = Pool::new(target(engine, &checker, Role::Deleter), deleters_max);
+        let readers = Pool::new(target(engine, &checker, Role::Reader), READERS);
+        readers
+            .lease()
+            .await
+            .and_then(|lease| lease.done(Ok(())))
+            .map_err(|error| ConnectError::Unavailable(error.into()))?;
+        checker.close().await?;
+        Ok(Self {
+            dialect,
+            writer,
+            deleters,
+            readers,
+            subject_index: SubjectIndex::default(),
+            plans: Plans::default(),
+            dense: DenseSubjects::default(),
+            mean_bytes: AtomicUsize::new(MEAN_BYTES),
+        })
     }
 }
 
-/// What a pool is for.
+/// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Its one connection holds the lock of the migration.
-    Migrator,
     Deleter,
     Reader,
 }
@@ -136,20 +164,35 @@ async fn forget_old_writers(db: &DatabaseConnection) -> Result<(), ConnectError>
     Ok(())
 }
 
-/// The way to a connection with the settings of the pool `like`.
+/// The way to a connection that writes, with the settings of `like`.
 fn connector(dialect: Dialect, like: &DatabaseConnection) -> Connector {
-    match dialect.engine {
+    match target(dialect.engine, like, Role::Deleter) {
+        Target::Sqlite(options) => Connector::Sqlite(options),
+        Target::MySql(options) => Connector::MySql(dialect, options),
+        Target::Postgres(options, _) => Connector::Postgres(options),
+    }
+}
+
+/// The way to a connection with the settings of `like` and those of its role.
+fn target(engine: Engine, like: &DatabaseConnection, role: Role) -> Target {
+    match engine {
         Engine::Sqlite => {
-            let options = like.get_sqlite_connection_pool().connect_options();
-            Connector::Sqlite(dialect, Box::new(options.as_ref().clone()))
+            let options = like.get_sqlite_connection_pool().connect_options().as_ref().clone();
+            Target::Sqlite(Box::new(match role {
+                Role::Deleter => options,
+                Role::Reader => options.pragma("query_only", "on").row_buffer_size(SQLITE_ROWS),
+            }))
         }
         Engine::MySql | Engine::MariaDb => {
-            let options = like.get_mysql_connection_pool().connect_options();
-            Connector::MySql(dialect, Box::new(options.as_ref().clone()))
+            Target::MySql(Box::new(like.get_mysql_connection_pool().connect_options().as_ref().clone()))
         }
         Engine::Postgres => {
-            let options = like.get_postgres_connection_pool().connect_options();
-            Connector::Postgres(dialect, Box::new(options.as_ref().clone()))
+            let options = like.get_postgres_connection_pool().connect_options().as_ref().clone();
+            let settings = match role {
+                Role::Deleter => "",
+                Role::Reader => POSTGRES_READER,
+            };
+            Target::Postgres(Box::new(options), settings)
         }
     }
 }
@@ -163,25 +206,19 @@ fn backend(url: &str) -> Result<DbBackend, ConnectError> {
     }
 }
 
-async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result<DatabaseConnection, ConnectError> {
+/// A pool of exactly one connection.
+async fn connect(config: &StoreConfig, backend: DbBackend) -> Result<DatabaseConnection, ConnectError> {
     // sea-orm knows MariaDB as MySQL.
     let url = config.url.replacen("mariadb:", "mysql:", 1);
     let mut options = ConnectOptions::new(url);
-    let most = match (role, backend) {
-        (Role::Migrator, _) | (Role::Deleter, DbBackend::Sqlite) => 1,
-        (Role::Deleter, _) => DELETERS,
-        (Role::Reader, _) => READERS,
-    };
-    options.max_connections(most).min_connections(1).sqlx_logging(false).connect_timeout(ACQUIRE_TIMEOUT);
-    options.acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire_if_idle_for(TEST_AFTER_IDLE);
-    options.map_sqlx_sqlite_opts(move |sqlite| {
+    options.max_connections(1).sqlx_logging(false).connect_timeout(CONNECT_TIMEOUT).acquire_timeout(CONNECT_TIMEOUT);
+    options.map_sqlx_sqlite_opts(|sqlite| {
         sqlite
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(SQLITE_BUSY_TIMEOUT)
             .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
-            .pragma("query_only", if role == Role::Reader { "on" } else { "off" })
     });
     let deadline = tokio::time::Instant::now() + SQLITE_BUSY_TIMEOUT;
     let connected = loop {
@@ -212,7 +249,10 @@ async fn connect(config: &StoreConfig, backend: DbBackend, role: Role) -> Result
 /// Whether the engine keeps what it acknowledges and takes what we send.
 async fn check(db: &DatabaseConnection, engine: Engine, config: &StoreConfig) -> Result<(), ConnectError> {
     match engine {
-        Engine::Sqlite => check_version(db).await?,
+        Engine::Sqlite => {
+            check_version(db).await?;
+            check_encoding(db).await?;
+        }
         Engine::MySql | Engine::MariaDb => check_packet(db, config.event_bytes_max).await?,
         Engine::Postgres => {}
     }
@@ -225,6 +265,15 @@ async fn check_version(db: &DatabaseConnection) -> Result<(), ConnectError> {
     let mut next = || parts.next().unwrap_or(0);
     if (next(), next(), next()) < SQLITE_VERSION_MIN {
         return Err(ConnectError::unusable(format!("SQLite {version} can corrupt its log, 3.51.3 is needed")));
+    }
+    Ok(())
+}
+
+/// Pages are read as bytes whose lengths SQLite counts.
+async fn check_encoding(db: &DatabaseConnection) -> Result<(), ConnectError> {
+    let encoding: String = one(db, "PRAGMA encoding").await?;
+    if encoding != "UTF-8" {
+        return Err(ConnectError::unusable(format!("its text is in {encoding}, not in UTF-8")));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Deleting a chunk of the log.
 
-use sea_orm::{ConnectionTrait, DbErr, TransactionTrait};
+use sea_orm::sqlx::Error;
 
 use crate::adapters::repository::sea_orm::connect::Store;
 use crate::adapters::repository::sea_orm::fault::{Effect, read_error};
@@ -36,22 +36,29 @@ pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Posit
     loop {
         match delete(store, &sql).await {
             Ok(deleted) => return Ok((deleted, through)),
-            Err(error) if attempt < ATTEMPTS && Effect::of(&error) == Effect::Conflict => attempt += 1,
+            Err(error) if attempt < ATTEMPTS && Effect::of_driver(&error) == Effect::Conflict => attempt += 1,
             Err(error) => return Err(read_error(error)),
         }
     }
 }
 
 /// Deletes by `sql` and counts the deletion if there was one. The count comes last: all deletions wait for its row.
-async fn delete(store: &Store, sql: &str) -> Result<u64, DbErr> {
-    let transaction = store.deleter.begin().await?;
-    let deleted = transaction.execute_unprepared(sql).await?.rows_affected();
-    if deleted > 0 {
-        let raised = transaction.execute_unprepared(RAISE).await?.rows_affected();
-        if raised != 1 {
-            return Err(DbErr::RecordNotUpdated);
+async fn delete(store: &Store, sql: &str) -> Result<u64, Error> {
+    let begin = match store.dialect.engine {
+        Engine::Sqlite => "BEGIN IMMEDIATE",
+        Engine::MySql | Engine::MariaDb | Engine::Postgres => "BEGIN",
+    };
+    let mut lease = store.deleters.lease().await?;
+    let deleted = async {
+        lease.execute(begin).await?;
+        let deleted = lease.execute(sql).await?;
+        if deleted > 0 && lease.execute(RAISE).await? != 1 {
+            return Err(Error::RowNotFound);
         }
-    }
-    transaction.commit().await?;
-    Ok(deleted)
+        lease.execute("COMMIT").await?;
+        Ok(deleted)
+    };
+    // Where it fails, the transaction ends with its connection.
+    let deleted = deleted.await?;
+    lease.done(Ok(deleted))
 }

@@ -41,24 +41,17 @@ impl Effect {
 }
 
 /// A read cannot tell a lost connection from a refusal: both may pass. What cannot be decoded will not.
-pub(super) fn read_error(error: DbErr) -> ReadError {
-    match (&error, driver_error(&error)) {
-        (DbErr::Type(_) | DbErr::TryIntoErr { .. }, _)
-        | (_, Some(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => ReadError::Corrupt(error.into()),
+pub(super) fn read_error(error: sqlx::Error) -> ReadError {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ReadError::Corrupt(error.into()),
         _ => ReadError::Unavailable(error.into()),
     }
-}
-
-/// What the driver says of a query, as sea-orm says it.
-pub(super) fn query_error(error: sqlx::Error) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
 /// Whether a read failed because its connection had been closed meanwhile.
 pub(super) fn is_stale_connection(error: &ReadError) -> bool {
     let ReadError::Unavailable(fault) = error else { return false };
-    let error = fault.downcast_ref::<DbErr>().and_then(driver_error);
-    match error {
+    match fault.downcast_ref() {
         Some(sqlx::Error::Io(_)) => true,
         Some(error) => error.as_database_error().is_some_and(is_going_away),
         None => false,

@@ -13,6 +13,11 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Text as a literal of the `MySQL` family.
+pub(super) fn text_literal(text: &str) -> String {
+    format!("_utf8mb4 {}", Hex(text.as_bytes()))
+}
+
 /// Adds `bytes` to `sql` as [`Hex`] writes them.
 pub(super) fn push_hex(sql: &mut String, bytes: &[u8]) {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";

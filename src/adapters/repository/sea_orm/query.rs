@@ -1,20 +1,13 @@
-//! The SQL, side by side where it differs per engine, and its rows.
+//! The SQL, side by side where it differs per engine.
 
-use bytes::Bytes;
-use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
 use time::OffsetDateTime;
 
-use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
-use crate::domain::event::StoredEvent;
-use crate::domain::position::Position;
+use crate::adapters::repository::sea_orm::pool::{Parameter, Statement};
 use crate::domain::timestamp::Timestamp;
 
 /// The name of the index on (subject, id): it serves every read by subject and the list of subjects. In SQLite the table
 /// `event_subjects` takes its place.
 pub(super) const SUBJECT_INDEX: &str = "events_by_subject";
-
-/// The columns of an event, in the order that [`Dialect::event`] reads.
-pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_id";
 
 /// Which product answers; one wire protocol can have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +21,6 @@ pub(super) enum Engine {
 /// How to talk to the engine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialect {
-    pub(super) backend: DbBackend,
     pub(super) engine: Engine,
 }
 
@@ -52,13 +44,12 @@ pub(super) struct Columns {
 
 impl Dialect {
     /// A statement from SQL that writes each parameter as `?`, which no literal of ours contains.
-    pub(super) fn statement(self, sql: &str, values: Vec<Value>) -> Statement {
-        match self.engine {
-            Engine::Postgres => Statement::from_sql_and_values(self.backend, numbered(sql), values),
-            Engine::Sqlite | Engine::MySql | Engine::MariaDb => {
-                Statement::from_sql_and_values(self.backend, sql, values)
-            }
-        }
+    pub(super) fn statement(self, sql: &str, parameters: Vec<Parameter>) -> Statement {
+        let sql = match self.engine {
+            Engine::Postgres => numbered(sql),
+            Engine::Sqlite | Engine::MySql | Engine::MariaDb => sql.to_owned(),
+        };
+        Statement { sql, parameters: Some(parameters) }
     }
 
     /// The table, pinned to the way: left alone, MariaDB walks a subject from its first row to find a late page.
@@ -94,34 +85,6 @@ impl Dialect {
             Vec::new(),
         )
     }
-
-    /// Reads a row of [`EVENT_COLUMNS`].
-    pub(super) fn event(self, row: &QueryResult) -> Result<StoredEvent, DbErr> {
-        let time = self.time_at(row, 4)?.ok_or_else(|| DbErr::Type("an event has no time".to_owned()))?;
-        Ok(StoredEvent {
-            position: position_at(row, 0)?,
-            id: row.try_get_by_index::<Option<String>>(7)?.map(EventId::from_stored),
-            event_source: EventSource::from_stored(row.try_get_by_index(1)?),
-            event_type: EventType::from_stored(row.try_get_by_index(2)?),
-            subject: Subject::from_stored(row.try_get_by_index(3)?),
-            time,
-            recorded_time: self.time_at(row, 5)?,
-            data: Bytes::from(row.try_get_by_index::<Vec<u8>>(6)?),
-        })
-    }
-
-    /// Reads a time that may be null.
-    pub(super) fn time_at(self, row: &QueryResult, index: usize) -> Result<Option<Timestamp>, DbErr> {
-        let micros = match self.engine {
-            Engine::Sqlite => row.try_get_by_index::<Option<i64>>(index)?,
-            Engine::MySql | Engine::MariaDb | Engine::Postgres => {
-                let time = row.try_get_by_index::<Option<OffsetDateTime>>(index)?;
-                time.and_then(|time| i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000)).ok())
-            }
-        };
-        let time = micros.map(Timestamp::from_unix_micros).transpose();
-        time.map_err(|error| DbErr::Type(error.to_string()))
-    }
 }
 
 /// The time as a literal of SQL has it.
@@ -135,11 +98,6 @@ pub(super) fn calendar(time: Timestamp) -> String {
 pub(super) fn utc(time: Timestamp) -> OffsetDateTime {
     let nanos = i128::from(time.unix_micros()) * 1_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).expect("a timestamp is within years 1 to 9999")
-}
-
-/// Reads a position.
-pub(super) fn position_at(row: &QueryResult, index: usize) -> Result<Position, DbErr> {
-    Position::new(row.try_get_by_index(index)?).map_err(|error| DbErr::Type(error.to_string()))
 }
 
 /// The least text above every text that starts with `prefix`, by bytes; `None` when there is none.

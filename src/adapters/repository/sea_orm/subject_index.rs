@@ -6,8 +6,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use sea_orm::sqlx::Error;
 
+use crate::adapters::repository::sea_orm::pool::Lease;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
 use crate::domain::position::Position;
 
@@ -32,17 +33,18 @@ impl SubjectIndex {
     pub(super) async fn serves(
         &self,
         dialect: Dialect,
-        readers: &DatabaseConnection,
+        lease: &mut Lease,
         through: Position,
-    ) -> Result<Option<Position>, DbErr> {
+    ) -> Result<Option<Position>, Error> {
         if dialect.engine != Engine::Sqlite {
             return Ok(Some(through));
         }
         let mut indexed = self.through.load(Ordering::Relaxed);
         if through.get() - indexed > BEHIND_MAX {
             let sql = "SELECT indexed_through FROM event_head WHERE id = 1";
-            if let Some(row) = readers.query_one_raw(dialect.statement(sql, Vec::new())).await? {
-                indexed = row.try_get_by_index(0)?;
+            let rows: Vec<(i64,)> = lease.all(dialect.statement(sql, Vec::new())).await?;
+            if let Some((seen,)) = rows.first() {
+                indexed = *seen;
                 self.through.fetch_max(indexed, Ordering::Relaxed);
             }
         }

@@ -19,8 +19,8 @@ use crate::domain::timestamp::Timestamp;
 /// How to reach the database for writing.
 pub(in crate::adapters::repository::sea_orm) enum Connector {
     MySql(Dialect, Box<MySqlConnectOptions>),
-    Postgres(Dialect, Box<PgConnectOptions>),
-    Sqlite(Dialect, Box<SqliteConnectOptions>),
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
 }
 
 /// Names a running process among all that write to the database.
@@ -180,8 +180,8 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Box<dyn WriterConnection>, sqlx::Error> {
         Ok(match self {
             Self::MySql(dialect, options) => Box::new(MySqlWriter::connect(*dialect, options).await?),
-            Self::Postgres(dialect, options) => Box::new(PostgresWriter::connect(*dialect, options).await?),
-            Self::Sqlite(dialect, options) => Box::new(SqliteWriter::connect(*dialect, options).await?),
+            Self::Postgres(options) => Box::new(PostgresWriter::connect(options).await?),
+            Self::Sqlite(options) => Box::new(SqliteWriter::connect(options).await?),
         })
     }
 }

@@ -14,8 +14,7 @@ use std::fmt::Write;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, Row as _};
-use sea_orm::{DbErr, QueryResult};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, FromRow, Row as _};
 
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after,
@@ -23,7 +22,8 @@ use crate::adapters::repository::sea_orm::append::connection::{
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::literal::{Hex, push_hex};
-use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, Engine, Path, calendar};
+use crate::adapters::repository::sea_orm::query::{Dialect, Engine, Path, calendar};
+use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, unix_micros};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
@@ -196,7 +196,7 @@ impl WriterConnection for MySqlWriter {
             let list = list.join(", ");
             let rows = self.run(format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key IN ({list})")).await?;
             for row in rows {
-                events.push(self.dialect.event(&QueryResult::from(row)).map_err(undecodable)?);
+                events.push(StoredEvent::from_row(&row)?);
             }
         }
         Ok(events)
@@ -253,10 +253,6 @@ impl WriterConnection for MySqlWriter {
     async fn rollback(&mut self) -> Result<(), sqlx::Error> {
         self.run("ROLLBACK".to_owned()).await.map(|_| ())
     }
-}
-
-fn undecodable(error: DbErr) -> sqlx::Error {
-    sqlx::Error::Decode(error.into())
 }
 
 /// Whether a text that ended with `error` may have committed, `is_commit` when it is its `COMMIT` that failed.
@@ -386,8 +382,7 @@ impl Script {
 /// Reads a row of the head: what it says, when it was recorded, and the newest event.
 fn head(row: &MySqlRow) -> Result<Head, sqlx::Error> {
     let recorded: Option<time::PrimitiveDateTime> = row.try_get(1)?;
-    let micros = recorded.map(|time| time.assume_utc().unix_timestamp_nanos().div_euclid(1_000));
-    let recorded = micros.and_then(|micros| Timestamp::from_unix_micros(i64::try_from(micros).ok()?).ok());
+    let recorded = recorded.and_then(|time| Timestamp::from_unix_micros(unix_micros(time.date(), time.time())).ok());
     let newest: Option<i64> = row.try_get(2)?;
     Ok(Head { position: row.try_get(0)?, newest: newest.unwrap_or(0), recorded })
 }

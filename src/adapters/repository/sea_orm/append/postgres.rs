@@ -6,9 +6,8 @@
 //! it.
 
 use async_trait::async_trait;
-use sea_orm::QueryResult;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, FromRow, Row as _};
 use time::OffsetDateTime;
 
 use crate::adapters::repository::sea_orm::append::connection::{
@@ -16,7 +15,8 @@ use crate::adapters::repository::sea_orm::append::connection::{
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
-use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS, utc};
+use crate::adapters::repository::sea_orm::query::utc;
+use crate::adapters::repository::sea_orm::row::EVENT_COLUMNS;
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
@@ -80,7 +80,6 @@ const TLS_STATEMENT_BYTES: usize = 14 * 1024;
 const ROW_BYTES: usize = 64;
 
 pub(super) struct PostgresWriter {
-    dialect: Dialect,
     connection: PgConnection,
     statement_bytes: usize,
     /// Whether a BEGIN was sent that nothing has ended: a ROLLBACK without one is logged as a warning.
@@ -88,13 +87,13 @@ pub(super) struct PostgresWriter {
 }
 
 impl PostgresWriter {
-    pub(super) async fn connect(dialect: Dialect, options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+    pub(super) async fn connect(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
         let mut connection = options.connect().await?;
         connection.execute(sqlx::raw_sql(SETTINGS)).await?;
         let is_tls = "SELECT COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)";
         let is_tls: bool = sqlx::query_scalar(is_tls).fetch_one(&mut connection).await?;
         let statement_bytes = if is_tls { TLS_STATEMENT_BYTES } else { usize::MAX };
-        Ok(Self { dialect, connection, statement_bytes, is_in_transaction: false })
+        Ok(Self { connection, statement_bytes, is_in_transaction: false })
     }
 }
 
@@ -142,8 +141,7 @@ impl WriterConnection for PostgresWriter {
         // The index holds no rows without a key, and must be sure that none is asked for.
         let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key = ANY($1) AND event_key IS NOT NULL");
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(keys).fetch_all(&mut self.connection).await?;
-        let events = rows.into_iter().map(|row| self.dialect.event(&QueryResult::from(row)));
-        events.collect::<Result<_, _>>().map_err(|error| sqlx::Error::Decode(error.into()))
+        rows.iter().map(StoredEvent::from_row).collect()
     }
 
     async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
@@ -151,8 +149,9 @@ impl WriterConnection for PostgresWriter {
             return Ok(Vec::new());
         }
         let subjects: Vec<&str> = subjects.iter().map(|subject| subject.as_str()).collect();
-        // Ordered as the index is, so that it is taken.
-        let sql = "SELECT (SELECT e.id FROM events AS e WHERE e.subject = asked.subject \
+        // A range of pairs in the order of the index, so that no other one is taken.
+        let sql = "SELECT (SELECT e.id FROM events AS e WHERE (e.subject, e.id) > (asked.subject, 0) \
+                   AND (e.subject, e.id) <= (asked.subject, 9223372036854775807) \
                    ORDER BY e.subject DESC, e.id DESC LIMIT 1) \
                    FROM unnest($1::text[]) WITH ORDINALITY AS asked (subject, place) ORDER BY asked.place";
         let rows = sqlx::query(sql).bind(subjects).fetch_all(&mut self.connection).await?;

@@ -8,17 +8,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sea_orm::QueryResult;
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _, Sqlite};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, FromRow, Row as _, Sqlite};
 
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
-use crate::adapters::repository::sea_orm::query::{Dialect, EVENT_COLUMNS};
+use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, timestamp};
 use crate::adapters::repository::sea_orm::subject_index::{BEHIND_MAX, CATCH_UP};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
@@ -55,7 +54,6 @@ const NOTE: &str = "\
         ON CONFLICT (writer) DO UPDATE SET commit_number = ?2, position = ?3, used_at = ?4";
 
 pub(super) struct SqliteWriter {
-    dialect: Dialect,
     connection: SqliteConnection,
     /// Up to where events have their entries in the index by subject, as far as this connection has seen.
     indexed: i64,
@@ -66,8 +64,8 @@ pub(super) struct SqliteWriter {
 }
 
 impl SqliteWriter {
-    pub(super) async fn connect(dialect: Dialect, options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        Ok(Self { dialect, connection: options.connect().await?, indexed: 0, head: 0, texts: HashMap::new() })
+    pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        Ok(Self { connection: options.connect().await?, indexed: 0, head: 0, texts: HashMap::new() })
     }
 
     /// Appends `rows` by one call. Given up half-way it goes no further than the statement it is in: the driver's thread
@@ -175,8 +173,7 @@ impl WriterConnection for SqliteWriter {
                 let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key IN ({marks})");
                 let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(key.as_slice()));
                 for row in query.fetch_all(&mut self.connection).await? {
-                    let event = self.dialect.event(&QueryResult::from(row));
-                    events.push(event.map_err(|error| sqlx::Error::Decode(error.into()))?);
+                    events.push(StoredEvent::from_row(&row)?);
                 }
             }
         }
@@ -275,7 +272,7 @@ fn text(size: usize, catches_up: bool) -> String {
 }
 
 fn recorded_at(row: &SqliteRow, index: usize) -> Result<Timestamp, sqlx::Error> {
-    Timestamp::from_unix_micros(row.try_get(index)?).map_err(|error| sqlx::Error::Decode(error.into()))
+    timestamp(row.try_get(index)?)
 }
 
 /// What was refused for its values or for another writer is not stored; anything else may have struck the commit.

@@ -1,7 +1,6 @@
 //! Which rows a statement selects.
 
-use sea_orm::Value;
-
+use crate::adapters::repository::sea_orm::pool::Parameter;
 use crate::adapters::repository::sea_orm::query::{Columns, Dialect, Engine, Path, above_prefix};
 use crate::domain::attribute::{EventType, Subject};
 use crate::domain::filter::SubjectFilter;
@@ -74,7 +73,12 @@ impl Span {
         }
     }
 
-    fn bounds(self) -> [Value; 2] {
+    /// How many positions it has.
+    pub(super) fn positions(self) -> u64 {
+        self.after.map_or(0, Position::get).abs_diff(self.through.get())
+    }
+
+    fn bounds(self) -> [Parameter; 2] {
         [self.after.map_or(0, Position::get).into(), self.through.get().into()]
     }
 }
@@ -91,16 +95,16 @@ pub(super) fn direction(order: Order) -> &'static str {
 #[derive(Debug, Default)]
 pub(super) struct Condition {
     pub(super) sql: String,
-    pub(super) values: Vec<Value>,
+    pub(super) parameters: Vec<Parameter>,
 }
 
 impl Condition {
-    pub(super) fn push(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) {
+    pub(super) fn push(&mut self, sql: &str, parameters: impl IntoIterator<Item = Parameter>) {
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }
         self.sql.push_str(sql);
-        self.values.extend(values);
+        self.parameters.extend(parameters);
     }
 
     /// Events along the log.
@@ -122,19 +126,19 @@ impl Condition {
         match filter {
             SubjectFilter::All => {}
             SubjectFilter::Exact(subjects) => {
-                let values = subjects.iter().map(|subject| subject.as_str().into());
-                self.push(&format!("subject IN ({})", marks(subjects.len())), values);
+                let wanted = subjects.iter().map(|subject| subject.as_str().into());
+                self.push(&format!("subject IN ({})", marks(subjects.len())), wanted);
             }
             SubjectFilter::Prefix(prefixes) => {
                 let ranges: Vec<Self> = prefixes.iter().map(|prefix| Self::starting("subject", prefix)).collect();
                 let sql: Vec<String> = ranges.iter().map(|range| format!("({})", range.sql)).collect();
-                self.push(&format!("({})", sql.join(" OR ")), ranges.into_iter().flat_map(|range| range.values));
+                self.push(&format!("({})", sql.join(" OR ")), ranges.into_iter().flat_map(|range| range.parameters));
             }
         }
     }
 
     /// What starts with `prefix`.
-    fn starting(column: &str, prefix: &Subject) -> Self {
+    pub(super) fn starting(column: &str, prefix: &Subject) -> Self {
         let mut condition = Self::default();
         condition.push(&format!("{column} >= ?"), [prefix.as_str().into()]);
         if let Some(bound) = above_prefix(prefix.as_str()) {
@@ -157,15 +161,6 @@ pub(super) enum Subjects {
 }
 
 impl Subjects {
-    /// The parts of `filter`; none for all subjects.
-    pub(super) fn of(filter: &SubjectFilter) -> Vec<Self> {
-        match filter {
-            SubjectFilter::All => Vec::new(),
-            SubjectFilter::Exact(subjects) => subjects.iter().cloned().map(Self::One).collect(),
-            SubjectFilter::Prefix(prefixes) => prefixes.iter().cloned().map(Self::Starting).collect(),
-        }
-    }
-
     /// The entries of `span` on the way `path` through the index, and the order in which they lie there.
     pub(super) fn entries(&self, dialect: Dialect, path: Path, span: Span) -> (Condition, String) {
         let Columns { subject: of_subject, position } = dialect.columns(path);
@@ -176,7 +171,7 @@ impl Subjects {
             // and some statistics make the planner walk the log for it.
             (Self::One(subject), Engine::Postgres) => {
                 let mut condition = Condition::default();
-                let subject = || Value::from(subject.as_str());
+                let subject = || Parameter::from(subject.as_str());
                 condition.push("(subject, id) > (?, ?)", [subject(), after]);
                 condition.push("(subject, id) <= (?, ?)", [subject(), through]);
                 return (condition, format!("subject {direction}, id {direction}"));

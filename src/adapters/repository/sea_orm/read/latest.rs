@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sea_orm::sqlx::Error;
 
-use crate::adapters::repository::sea_orm::connect::Store;
-use crate::adapters::repository::sea_orm::query::{Path, position_at};
+use crate::adapters::repository::sea_orm::query::Path;
 use crate::adapters::repository::sea_orm::read::condition::{Condition, Span};
+use crate::adapters::repository::sea_orm::read::page::Filling;
 use crate::adapters::repository::sea_orm::read::skip_scan::{LastOf, Look, Range, lasts, scan};
-use crate::adapters::repository::sea_orm::read::{Found, fetch_at};
+use crate::adapters::repository::sea_orm::read::{Reader, walk};
+use crate::adapters::repository::sea_orm::row::position;
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
-use crate::domain::filter::SubjectFilter;
+use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::ports::event_repository::{LatestPage, LatestQuery, Order};
 
@@ -22,34 +23,35 @@ const LOOKS_MAX: usize = 1_000;
 const LOOKS_MIN: usize = 100;
 
 /// Events fetched before their size is known.
-const FETCH_FIRST: usize = 8;
+const FETCH_FIRST: usize = 32;
 
-/// Events fetched by one statement.
+/// Events fetched before they are put in order.
 const FETCH_MAX: usize = 500;
 
 /// How often a page is made anew because an event of it is deleted meanwhile, and another one has become the last.
 const ATTEMPTS: u32 = 3;
 
 /// A page of last events.
-pub(super) async fn latest(store: &Store, query: &LatestQuery) -> Result<LatestPage, DbErr> {
+pub(super) async fn latest(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<LatestPage, Error> {
     for _ in 1..ATTEMPTS {
-        if let (page, true) = attempt(store, query).await? {
+        if let (page, true) = attempt(reader, query).await? {
             return Ok(page);
         }
     }
-    Ok(attempt(store, query).await?.0)
+    Ok(attempt(reader, query).await?.0)
 }
 
 /// A page, and whether each of its events was still there.
-async fn attempt(store: &Store, query: &LatestQuery) -> Result<(LatestPage, bool), DbErr> {
-    let Lasts { positions, end } = last_positions(store, query).await?;
-    let mut page = Found::<StoredEvent>::room(query.limit, query.bytes_max);
+async fn attempt(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<(LatestPage, bool), Error> {
+    let Lasts { positions, end } = last_positions(reader, query).await?;
+    let mut page = Filling::<StoredEvent>::room(query.limit, query.bytes_max);
     let mut is_whole = true;
-    let (mut taken, mut count) = (0, FETCH_FIRST);
+    let mut taken = 0;
     while taken < positions.len() && !page.is_full() {
         let chunk = &positions[taken..];
-        let chunk = &chunk[..count.min(page.limit_left()).min(chunk.len())];
-        let mut events = events_at(store, chunk).await?;
+        let count_max = if page.items.is_empty() { FETCH_FIRST } else { FETCH_MAX };
+        let chunk = &chunk[..page.chunk(reader.mean_bytes()).min(count_max).min(chunk.len())];
+        let mut events = events_at(reader, chunk).await?;
         for (_, position) in chunk {
             match events.remove(position) {
                 Some(event) => page.push(event),
@@ -60,19 +62,20 @@ async fn attempt(store: &Store, query: &LatestQuery) -> Result<(LatestPage, bool
             }
             taken += 1;
         }
-        // Not many more than there is room for.
-        count = (page.bytes_left() / page.mean_bytes()).saturating_add(1).min(FETCH_MAX);
     }
     let reached = if taken < positions.len() { positions[..taken].last().map(|(last, _)| last.clone()) } else { end };
     Ok((LatestPage { events: page.items, reached }, is_whole))
 }
 
 /// The events at the positions, by position.
-async fn events_at(store: &Store, lasts: &[(Subject, Position)]) -> Result<HashMap<Position, StoredEvent>, DbErr> {
+async fn events_at(
+    reader: &mut Reader<'_>,
+    lasts: &[(Subject, Position)],
+) -> Result<HashMap<Position, StoredEvent>, Error> {
     let mut positions: Vec<Position> = lasts.iter().map(|(_, position)| *position).collect();
     positions.sort_unstable();
-    let mut events = Found::<StoredEvent>::room(positions.len(), usize::MAX);
-    fetch_at(store, &positions, Order::Ascending, &mut events).await?;
+    let mut events = Filling::<StoredEvent>::room(positions.len(), usize::MAX);
+    walk::at(reader, &Filter::default(), &positions, Order::Ascending, &mut events).await?;
     Ok(events.items.into_iter().map(|event| (event.position, event)).collect())
 }
 
@@ -84,19 +87,19 @@ struct Lasts {
     end: Option<Subject>,
 }
 
-async fn last_positions(store: &Store, query: &LatestQuery) -> Result<Lasts, DbErr> {
-    let indexed = store.subject_index.serves(store.dialect, &store.readers, query.through).await?;
+async fn last_positions(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<Lasts, Error> {
+    let indexed = reader.indexed(query.through).await?;
     let span = Span { after: None, through: query.through, order: Order::Ascending };
     let (lower, upper) = span.split(indexed);
     let (looks, end) = match lower {
-        Some(lower) => indexed_lasts(store, query, lower.through).await?,
+        Some(lower) => indexed_lasts(reader, query, lower.through).await?,
         None => (Vec::new(), None),
     };
     let found = looks.into_iter().filter_map(|look| Some((look.subject, look.last?)));
     let mut positions: BTreeMap<Subject, Position> = found.collect();
     if let Some(upper) = upper {
         // Above all those that the index has.
-        let newest = unindexed_lasts(store, query, upper).await?.into_iter();
+        let newest = unindexed_lasts(reader, query, upper).await?.into_iter();
         positions.extend(newest.filter(|(subject, _)| end.as_ref().is_none_or(|end| subject <= end)));
     }
     Ok(Lasts { positions: positions.into_iter().collect(), end })
@@ -104,10 +107,10 @@ async fn last_positions(store: &Store, query: &LatestQuery) -> Result<Lasts, DbE
 
 /// Looks at subjects in the index; says with which one it ended unless nothing is left.
 async fn indexed_lasts(
-    store: &Store,
+    reader: &mut Reader<'_>,
     query: &LatestQuery,
     through: Position,
-) -> Result<(Vec<Look>, Option<Subject>), DbErr> {
+) -> Result<(Vec<Look>, Option<Subject>), Error> {
     let last = LastOf { through, types: &query.filter.types };
     let looks_min = if query.filter.types.is_empty() { 1 } else { LOOKS_MIN };
     let count = query.limit.clamp(looks_min, LOOKS_MAX);
@@ -117,11 +120,11 @@ async fn indexed_lasts(
         let is_end = wanted.len() <= count;
         wanted.truncate(count);
         let end = wanted.last().filter(|_| !is_end).cloned();
-        return Ok((lasts(store, &wanted, last).await?, end));
+        return Ok((lasts(reader, &wanted, last).await?, end));
     }
     let mut looks: Vec<Look> = Vec::new();
     for range in Range::of(&query.filter.subjects, query.after.as_ref()) {
-        let scanned = scan(store, &range, Some(last), count - looks.len()).await?;
+        let scanned = scan(reader, &range, Some(last), count - looks.len()).await?;
         looks.extend(scanned.looks);
         if !scanned.is_end {
             let end = looks.last().map(|look| look.subject.clone());
@@ -132,7 +135,11 @@ async fn indexed_lasts(
 }
 
 /// Those among the events of `span`, which the index has not come to.
-async fn unindexed_lasts(store: &Store, query: &LatestQuery, span: Span) -> Result<Vec<(Subject, Position)>, DbErr> {
+async fn unindexed_lasts(
+    reader: &mut Reader<'_>,
+    query: &LatestQuery,
+    span: Span,
+) -> Result<Vec<(Subject, Position)>, Error> {
     let mut condition = Condition::default();
     condition.positions(span);
     condition.subjects(&query.filter.subjects);
@@ -140,9 +147,9 @@ async fn unindexed_lasts(store: &Store, query: &LatestQuery, span: Span) -> Resu
     if let Some(after) = &query.after {
         condition.push("subject > ?", [after.as_str().into()]);
     }
-    let table = store.dialect.events_by(Path::Log);
+    let table = reader.dialect().events_by(Path::Log);
     let sql = format!("SELECT subject, max(id) FROM {table} WHERE {} GROUP BY subject", condition.sql);
-    let rows = store.readers.query_all_raw(store.dialect.statement(&sql, condition.values)).await?;
-    let read = |row| Ok((Subject::from_stored(QueryResult::try_get_by_index(row, 0)?), position_at(row, 1)?));
-    rows.iter().map(read).collect()
+    let statement = reader.dialect().statement(&sql, condition.parameters);
+    let rows: Vec<(String, i64)> = reader.lease.all(statement).await?;
+    rows.into_iter().map(|(subject, last)| Ok((Subject::from_stored(subject), position(last)?))).collect()
 }

@@ -4,17 +4,14 @@
 //! steps from subject to subject are statements of their own, many of them in one text: one prepared statement takes the
 //! next subject into a variable, another one looks up its last event.
 
-use sea_orm::DbErr;
-use sea_orm::sqlx::mysql::MySqlRow;
-use sea_orm::sqlx::{self, AssertSqlSafe, Row as _};
+use sea_orm::sqlx::Error;
 
-use crate::adapters::repository::sea_orm::connect::Store;
-use crate::adapters::repository::sea_orm::fault::query_error;
-use crate::adapters::repository::sea_orm::literal::Hex;
+use crate::adapters::repository::sea_orm::literal::text_literal;
+use crate::adapters::repository::sea_orm::pool::Statement;
 use crate::adapters::repository::sea_orm::query::{Dialect, Path};
+use crate::adapters::repository::sea_orm::read::Reader;
 use crate::adapters::repository::sea_orm::read::skip_scan::{From, LastOf, Look, Range, Scanned};
 use crate::domain::attribute::Subject;
-use crate::domain::position::Position;
 
 /// Subjects taken by the first text of a scan. The steps that find nothing cost about as much as those that do.
 const STEPS_FIRST: usize = 16;
@@ -30,22 +27,24 @@ const LOOK_UPS: usize = 100;
 
 /// Up to `count` subjects of `range` and their last events.
 pub(super) async fn scan(
-    store: &Store,
+    reader: &mut Reader<'_>,
     range: &Range,
     last: Option<LastOf<'_>>,
     count: usize,
-) -> Result<Scanned, DbErr> {
+) -> Result<Scanned, Error> {
     let mut scanned = Scanned::default();
     let mut steps = STEPS_FIRST;
     while scanned.looks.len() < count && !scanned.is_end {
         let seen = scanned.looks.last().map(|look| &look.subject);
         let Some(range) = range.clone().above(seen) else { break };
         steps = steps.min(STEPS_MAX).min(count - scanned.looks.len());
-        let text = text(store.dialect, &range, last, steps);
-        let mut found = run(store, text).await?.iter().map(look).collect::<Result<Vec<_>, _>>()?;
+        let text = text(reader.dialect(), &range, last, steps);
+        let rows: Vec<(Option<String>, Option<i64>)> =
+            reader.lease.all(Statement { sql: text, parameters: None }).await?;
+        let some = rows.into_iter().filter_map(|(subject, last)| Some(Look::from_row((subject?, last))));
+        let mut found: Vec<Look> = some.collect();
         // A step that finds nothing leaves the variable as it is.
         found.dedup();
-        let found: Vec<Look> = found.into_iter().flatten().collect();
         scanned.is_end = found.len() < steps;
         scanned.looks.extend(found);
         steps *= STEPS_GROWTH;
@@ -54,17 +53,22 @@ pub(super) async fn scan(
 }
 
 /// The last events of `subjects`, in their order.
-pub(super) async fn lasts(store: &Store, subjects: &[Subject], last: LastOf<'_>) -> Result<Vec<Look>, DbErr> {
+pub(super) async fn lasts(reader: &mut Reader<'_>, subjects: &[Subject], last: LastOf<'_>) -> Result<Vec<Look>, Error> {
     let mut looks = Vec::with_capacity(subjects.len());
     for subjects in subjects.chunks(LOOK_UPS) {
-        let look_ups: Vec<String> =
-            subjects.iter().map(|subject| look_up(store.dialect, &text_literal(subject.as_str()), last)).collect();
-        let rows = run(store, format!("SELECT {}", look_ups.join(", "))).await?;
-        let row = rows.first().ok_or_else(|| query_error(sqlx::Error::RowNotFound))?;
-        for (index, subject) in subjects.iter().enumerate() {
-            let last: Option<i64> = row.try_get(index).map_err(query_error)?;
-            looks.push(Look { subject: subject.clone(), last: last.and_then(|last| Position::new(last).ok()) });
-        }
+        let look_ups: Vec<String> = subjects
+            .iter()
+            .enumerate()
+            .map(|(index, subject)| {
+                let look_up = look_up(reader.dialect(), &text_literal(subject.as_str()), last);
+                format!("SELECT {index}, {look_up}")
+            })
+            .collect();
+        let sql = look_ups.join(" UNION ALL ");
+        let mut rows: Vec<(i64, Option<i64>)> = reader.lease.all(Statement { sql, parameters: None }).await?;
+        rows.sort_unstable();
+        let row = |(subject, (_, last)): (&Subject, _)| Look::from_row((subject.as_str().to_owned(), last));
+        looks.extend(subjects.iter().zip(rows).map(row));
     }
     Ok(looks)
 }
@@ -88,7 +92,7 @@ fn text(dialect: Dialect, range: &Range, last: Option<LastOf<'_>>, steps: usize)
         "SET @subject = NULL; PREPARE next_subject FROM {}; PREPARE last_event FROM {}; {first}; \
          EXECUTE last_event {parameters}",
         quoted(&next("> ?")),
-        quoted(&format!("SELECT @subject, {look_up}")),
+        quoted(&format!("SELECT CAST(@subject AS CHAR), {look_up}")),
     );
     for _ in 1..steps {
         text.push_str("; EXECUTE next_subject USING @subject; EXECUTE last_event ");
@@ -103,24 +107,6 @@ fn look_up(dialect: Dialect, subject: &str, LastOf { through, types }: LastOf<'_
     let types: Vec<String> = types.iter().map(|event_type| text_literal(event_type.as_str())).collect();
     let of_type = if types.is_empty() { String::new() } else { format!("AND type IN ({})", types.join(", ")) };
     format!("(SELECT id FROM {table} WHERE subject = {subject} AND id <= {through} {of_type} ORDER BY id DESC LIMIT 1)")
-}
-
-/// Reads a row of a step; there is no subject when nothing was found at all.
-fn look(row: &MySqlRow) -> Result<Option<Look>, DbErr> {
-    // A variable's type is not the column's.
-    let subject: Option<String> = row.try_get_unchecked(0).map_err(query_error)?;
-    let last: Option<i64> = row.try_get(1).map_err(query_error)?;
-    let last = last.and_then(|last| Position::new(last).ok());
-    Ok(subject.map(|subject| Look { subject: Subject::from_stored(subject), last }))
-}
-
-async fn run(store: &Store, text: String) -> Result<Vec<MySqlRow>, DbErr> {
-    let pool = store.readers.get_mysql_connection_pool();
-    sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(pool).await.map_err(query_error)
-}
-
-fn text_literal(text: &str) -> String {
-    format!("_utf8mb4 {}", Hex(text.as_bytes()))
 }
 
 /// A statement as a text literal.

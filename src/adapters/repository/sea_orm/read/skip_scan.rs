@@ -1,12 +1,13 @@
 //! Distinct subjects, and the last event of each: one look-up in the index takes the next subject, another one its last
 //! position, however many events lie between.
 
-use sea_orm::{ConnectionTrait, DbErr, Value};
+use sea_orm::sqlx::Error;
 
-use crate::adapters::repository::sea_orm::connect::Store;
+use crate::adapters::repository::sea_orm::pool::Parameter;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine, Path, above_prefix};
 use crate::adapters::repository::sea_orm::read::condition::{Condition, marks};
-use crate::adapters::repository::sea_orm::read::mysql_scan;
+use crate::adapters::repository::sea_orm::read::{Reader, mysql_scan};
+use crate::adapters::repository::sea_orm::row::undecodable;
 use crate::domain::attribute::{EventType, Subject};
 use crate::domain::filter::SubjectFilter;
 use crate::domain::position::Position;
@@ -25,6 +26,13 @@ pub(super) struct Look {
     pub(super) subject: Subject,
     /// The place of its last event, if it has one and it was asked for.
     pub(super) last: Option<Position>,
+}
+
+impl Look {
+    pub(super) fn from_row((subject, last): (String, Option<i64>)) -> Self {
+        let last = last.and_then(|last| Position::new(last).ok());
+        Self { subject: Subject::from_stored(subject), last }
+    }
 }
 
 /// Subjects next to each other in the index.
@@ -95,48 +103,43 @@ impl Range {
 
 /// Up to `count` subjects of `range` and their last events.
 pub(super) async fn scan(
-    store: &Store,
+    reader: &mut Reader<'_>,
     range: &Range,
     last: Option<LastOf<'_>>,
     count: usize,
-) -> Result<Scanned, DbErr> {
-    let dialect = store.dialect;
+) -> Result<Scanned, Error> {
+    let dialect = reader.dialect();
     match dialect.engine {
-        Engine::MySql | Engine::MariaDb => mysql_scan::scan(store, range, last, count).await,
+        Engine::MySql | Engine::MariaDb => mysql_scan::scan(reader, range, last, count).await,
         Engine::Sqlite | Engine::Postgres => {
             let (sql, values) = recursion(dialect, range, last, count);
-            let looks = looks(store, &sql, values).await?;
+            let looks = looks(reader, &sql, values).await?;
             Ok(Scanned { is_end: looks.len() < count, looks })
         }
     }
 }
 
 /// The last events of `subjects`, in their order.
-pub(super) async fn lasts(store: &Store, subjects: &[Subject], last: LastOf<'_>) -> Result<Vec<Look>, DbErr> {
-    let table = match store.dialect.engine {
-        Engine::MySql | Engine::MariaDb => return mysql_scan::lasts(store, subjects, last).await,
+pub(super) async fn lasts(reader: &mut Reader<'_>, subjects: &[Subject], last: LastOf<'_>) -> Result<Vec<Look>, Error> {
+    let table = match reader.dialect().engine {
+        Engine::MySql | Engine::MariaDb => return mysql_scan::lasts(reader, subjects, last).await,
         Engine::Sqlite => "json_each(?) AS wanted",
         Engine::Postgres => "json_array_elements_text(CAST(? AS TEXT)::json) AS wanted (value)",
     };
     let wanted: Vec<&str> = subjects.iter().map(Subject::as_str).collect();
-    let wanted = serde_json::to_string(&wanted).map_err(|error| DbErr::Type(error.to_string()))?;
-    let (last, mut values) = look_up(store.dialect, "wanted.value", Some(last));
+    let wanted = serde_json::to_string(&wanted).map_err(undecodable)?;
+    let (last, mut values) = look_up(reader.dialect(), "wanted.value", Some(last));
     values.push(wanted.into());
-    looks(store, &format!("SELECT value, {last} FROM {table}"), values).await
+    looks(reader, &format!("SELECT value, {last} FROM {table}"), values).await
 }
 
-async fn looks(store: &Store, sql: &str, values: Vec<Value>) -> Result<Vec<Look>, DbErr> {
-    let rows = store.readers.query_all_raw(store.dialect.statement(sql, values)).await?;
-    let look = |row: &sea_orm::QueryResult| {
-        let last: Option<i64> = row.try_get_by_index(1)?;
-        let subject = Subject::from_stored(row.try_get_by_index(0)?);
-        Ok(Look { subject, last: last.and_then(|last| Position::new(last).ok()) })
-    };
-    rows.iter().map(look).collect()
+async fn looks(reader: &mut Reader<'_>, sql: &str, parameters: Vec<Parameter>) -> Result<Vec<Look>, Error> {
+    let rows: Vec<(String, Option<i64>)> = reader.lease.all(reader.dialect().statement(sql, parameters)).await?;
+    Ok(rows.into_iter().map(Look::from_row).collect())
 }
 
 /// A statement that goes from subject to subject.
-fn recursion(dialect: Dialect, range: &Range, last: Option<LastOf<'_>>, count: usize) -> (String, Vec<Value>) {
+fn recursion(dialect: Dialect, range: &Range, last: Option<LastOf<'_>>, count: usize) -> (String, Vec<Parameter>) {
     let table = dialect.events_by(Path::SubjectEntries);
     let subject = dialect.columns(Path::SubjectEntries).subject;
     let first = range.condition(subject, None);
@@ -152,13 +155,13 @@ fn recursion(dialect: Dialect, range: &Range, last: Option<LastOf<'_>>, count: u
         first.sql, next.sql
     );
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let values = first.values.into_iter().chain(next.values).chain(look_up_values).chain([count.into()]);
+    let values = first.parameters.into_iter().chain(next.parameters).chain(look_up_values).chain([count.into()]);
     (sql, values.collect())
 }
 
 /// The look-up of the last position of the subject that is called `subject`.
-fn look_up(dialect: Dialect, subject: &str, last: Option<LastOf<'_>>) -> (String, Vec<Value>) {
-    let Some(LastOf { through, types }) = last else { return ("NULL".to_owned(), Vec::new()) };
+fn look_up(dialect: Dialect, subject: &str, last: Option<LastOf<'_>>) -> (String, Vec<Parameter>) {
+    let Some(LastOf { through, types }) = last else { return ("CAST(NULL AS BIGINT)".to_owned(), Vec::new()) };
     let of_type = if types.is_empty() { String::new() } else { format!("AND type IN ({})", marks(types.len())) };
     let path = if types.is_empty() { Path::SubjectEntries } else { Path::Subject };
     let table = dialect.events_by(path);

@@ -1,0 +1,121 @@
+//! A page that is being filled.
+
+use crate::adapters::repository::sea_orm::pool::Readable;
+use crate::adapters::repository::sea_orm::read::condition::Span;
+use crate::adapters::repository::sea_orm::read::pack::Packed;
+use crate::adapters::repository::sea_orm::row::EVENT_COLUMNS;
+use crate::domain::event::StoredEvent;
+use crate::domain::position::Position;
+
+/// Rows asked for at least, however large the events before them were.
+const CHUNK_MIN: usize = 16;
+
+/// What a row of a page becomes.
+pub(super) trait Item: Readable + Packed {
+    /// What a statement selects, where the position is called `id`.
+    fn columns(id: &'static str) -> &'static str;
+
+    fn position(&self) -> Position;
+
+    fn size_bytes(&self) -> usize;
+}
+
+impl Item for StoredEvent {
+    fn columns(_id: &'static str) -> &'static str {
+        EVENT_COLUMNS
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn size_bytes(&self) -> usize {
+        Self::size_bytes(self)
+    }
+}
+
+impl Item for Position {
+    fn columns(id: &'static str) -> &'static str {
+        id
+    }
+
+    fn position(&self) -> Position {
+        *self
+    }
+
+    fn size_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// A page that is being filled.
+#[derive(Debug)]
+pub(super) struct Filling<T> {
+    pub(super) items: Vec<T>,
+    pub(super) bytes: usize,
+    limit: usize,
+    bytes_max: usize,
+    /// Whether there is more, which does not fit.
+    pub(super) is_cut: bool,
+}
+
+impl<T: Item> Filling<T> {
+    pub(super) fn room(limit: usize, bytes_max: usize) -> Self {
+        Self { items: Vec::new(), bytes: 0, limit, bytes_max, is_cut: false }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_cut || self.items.len() >= self.limit
+    }
+
+    /// How many more there is room for.
+    pub(super) fn limit_left(&self) -> usize {
+        self.limit.saturating_sub(self.items.len())
+    }
+
+    /// How many rows to ask for: about as many as there is room for, lest the database send many large ones for nothing.
+    /// Until the page has some, `mean_bytes` says how large they are.
+    pub(super) fn chunk(&self, mean_bytes: usize) -> usize {
+        let fitting = self.bytes_max.saturating_sub(self.bytes) / self.mean_bytes().unwrap_or(mean_bytes).max(1);
+        // One that does not fit tells that the page is full.
+        (fitting.saturating_add(fitting / 16).saturating_add(1)).max(CHUNK_MIN).min(self.limit_left())
+    }
+
+    /// How large its items are.
+    pub(super) fn mean_bytes(&self) -> Option<usize> {
+        self.bytes.checked_div(self.items.len())
+    }
+
+    /// Takes `item` unless it does not fit. The first one always does.
+    pub(super) fn push(&mut self, item: T) {
+        let bytes = self.bytes.saturating_add(item.size_bytes());
+        self.is_cut = self.is_full() || (bytes > self.bytes_max && !self.items.is_empty());
+        if !self.is_cut {
+            self.bytes = bytes;
+            self.items.push(item);
+        }
+    }
+
+    /// How far a look along `span` came.
+    pub(super) fn reached(&self, span: Span) -> Position {
+        self.items.last().filter(|_| self.is_full()).map_or_else(|| span.end(), Item::position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_about_as_many_rows_as_there_is_room_for() {
+        for (limit, bytes_max, mean_bytes, chunk) in [
+            (1_000, usize::MAX, 300, 1_000),
+            (1_000, 262_144, 300, 928),
+            (1_000, 262_144, 1_048_576, 16),
+            (10, 262_144, 1_048_576, 10),
+            (1_000, 0, 0, 16),
+        ] {
+            assert_eq!(Filling::<Position>::room(limit, bytes_max).chunk(mean_bytes), chunk);
+        }
+    }
+}
