@@ -1,10 +1,10 @@
 //! What reads cost on MariaDB, by its own count of rows.
 
 use events_db::domain::filter::Filter;
-use events_db::ports::event_repository::ReadQuery;
+use events_db::ports::event_repository::{LatestQuery, Order, ReadQuery};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-use crate::reading::{append, event, exact, positions, prefixes, query};
+use crate::reading::{append, event, exact, position, positions, prefixes, query};
 use crate::store::Store;
 
 /// Rows that a read of ten may look at: far below the log, somewhat above ten.
@@ -18,12 +18,21 @@ pub(crate) async fn late_page_reads_few_rows(store: &Store) {
     append(&*repository, vec![event("short")]).await;
     let counter = Counter::new(store.foreign().await).await;
     let late = ReadQuery { limit: 10, ..query(Some(15_000), 20_001) };
+    let early = ReadQuery { limit: 10, order: Order::Descending, ..query(None, 5_000) };
     for filter in [exact(&["long"]), exact(&["nobody", "short"]), prefixes(&["long"]), Filter::default()] {
-        let query = ReadQuery { filter: filter.clone(), ..late.clone() };
+        for query in [&late, &early] {
+            let query = ReadQuery { filter: filter.clone(), ..query.clone() };
+            let before = counter.rows_read().await;
+            let page = repository.read(query.clone()).await.unwrap();
+            let rows = counter.rows_read().await - before;
+            assert!(rows <= ROWS_MAX, "{query:?}: {rows} rows for {:?}", positions(&page.events));
+        }
+        let through = position(15_000);
+        let query = LatestQuery { filter, after: None, through, limit: 10, bytes_max: usize::MAX };
         let before = counter.rows_read().await;
-        let page = repository.read(query).await.unwrap();
+        let latest = repository.latest(query.clone()).await.unwrap();
         let rows = counter.rows_read().await - before;
-        assert!(rows <= ROWS_MAX, "{filter:?}: {rows} rows for {:?}", positions(&page.events));
+        assert!(rows <= ROWS_MAX, "{query:?}: {rows} rows for {:?}", positions(&latest.events));
     }
     let before = counter.rows_read().await;
     assert_eq!(repository.subjects(None, 10).await.unwrap().len(), 2);

@@ -10,6 +10,7 @@ mod delete;
 mod filter;
 mod foreign;
 mod groups;
+mod hanging;
 mod long_log;
 mod opening;
 mod read;
@@ -137,12 +138,13 @@ mod mysql_family {
     );
 }
 
-mod row_locks {
+mod servers {
     contract!(
         [mariadb: MariaDb, mysql: MySql, postgres: Postgres],
         [
             foreign::recorded_time_follows_a_clock_that_is_ahead,
             foreign::connection_that_was_fenced_off_commits_no_more,
+            hanging::silent_connections_take_no_place_for_long,
         ]
     );
 }

@@ -65,20 +65,34 @@ impl Store {
     pub(crate) async fn open(&self) -> Arc<dyn EventRepository> {
         match &self.kind {
             Kind::Memory(repository) => Arc::<MemoryRepository>::clone(repository),
-            Kind::File { url, .. } | Kind::Server { url, .. } => {
-                let config =
-                    StoreConfig { url: url.clone(), event_bytes_max: EVENT_BYTES_MAX, allows_lazy_durability: false };
-                Arc::new(SeaOrmRepository::connect(&config).await.unwrap())
-            }
+            Kind::File { url, .. } | Kind::Server { url, .. } => open(url).await,
+        }
+    }
+
+    /// Opens the database by way of `port` of this machine.
+    pub(crate) async fn open_through(&self, port: u16) -> Arc<dyn EventRepository> {
+        let mut url = Url::parse(self.url()).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(port)).unwrap();
+        open(url.as_str()).await
+    }
+
+    /// Where the server of the database listens.
+    pub(crate) fn address(&self) -> (String, u16) {
+        let url = Url::parse(self.url()).unwrap();
+        (url.host_str().unwrap().to_owned(), url.port().unwrap())
+    }
+
+    fn url(&self) -> &str {
+        match &self.kind {
+            Kind::Memory(_) => panic!("memory has no URL"),
+            Kind::File { url, .. } | Kind::Server { url, .. } => url,
         }
     }
 
     /// A connection that knows nothing of our rules.
     pub(crate) async fn foreign(&self) -> DatabaseConnection {
-        match &self.kind {
-            Kind::Memory(_) => panic!("memory takes no foreign connection"),
-            Kind::File { url, .. } | Kind::Server { url, .. } => connect(url).await,
-        }
+        connect(self.url()).await
     }
 
     /// SQL by which the database refuses events of this type.
@@ -100,6 +114,11 @@ impl Store {
             admin.execute_unprepared(&drop).await.unwrap();
         }
     }
+}
+
+async fn open(url: &str) -> Arc<dyn EventRepository> {
+    let config = StoreConfig { url: url.to_owned(), event_bytes_max: EVENT_BYTES_MAX, allows_lazy_durability: false };
+    Arc::new(SeaOrmRepository::connect(&config).await.unwrap())
 }
 
 async fn on_postgres(parameters: &str) -> Kind {

@@ -5,7 +5,7 @@
 //! is closed, so that a server that does not answer takes no place for longer than the call.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -141,11 +141,15 @@ impl Pool {
     }
 
     fn next_idle(&self) -> Option<Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give_back(&self, driver: Driver) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         idle.retain(|idle| idle.since.elapsed() < IDLE_MAX);
         idle.push(Idle { driver, since: Instant::now() });
     }
@@ -227,8 +231,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(driver) = self.driver.take().filter(|_| self.is_done) {
-            self.pool.give_back(driver);
+        match self.driver.take() {
+            Some(driver) if self.is_done => self.pool.give_back(driver),
+            // Those that wait may be no better.
+            Some(_) | None => self.pool.idle().clear(),
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::ports::event_repository::{LatestPage, LatestQuery, Order};
 /// Subjects looked at in one call, whatever comes of them.
 const LOOKS_MAX: usize = 1_000;
 
-/// Subjects looked at even where fewer events are wanted, when many may have none of the type.
-const LOOKS_MIN: usize = 100;
+/// Subjects looked at in one call for events of a type: of each, all events may have to be.
+const TYPED_LOOKS: usize = 100;
 
 /// Events fetched before their size is known.
 const FETCH_FIRST: usize = 32;
@@ -112,8 +112,7 @@ async fn indexed_lasts(
     through: Position,
 ) -> Result<(Vec<Look>, Option<Subject>), Error> {
     let last = LastOf { through, types: &query.filter.types };
-    let looks_min = if query.filter.types.is_empty() { 1 } else { LOOKS_MIN };
-    let count = query.limit.clamp(looks_min, LOOKS_MAX);
+    let count = if query.filter.types.is_empty() { query.limit.clamp(1, LOOKS_MAX) } else { TYPED_LOOKS };
     if let SubjectFilter::Exact(subjects) = &query.filter.subjects {
         let wanted = subjects.iter().filter(|subject| Some(*subject) > query.after.as_ref());
         let mut wanted: Vec<Subject> = wanted.take(count + 1).cloned().collect();

@@ -89,11 +89,14 @@ pub(super) async fn entries(
     let (condition, order) = subjects.entries(dialect, path, span);
     let (table, where_) = (dialect.events_by(path), condition.sql);
     let from = match (subjects, dialect.engine) {
-        // The inner order is that of the index, so that no other one is walked.
-        (Subjects::Starting(_), Engine::Postgres) => format!(
-            "FROM (SELECT id FROM {table} WHERE {where_} ORDER BY subject, id OFFSET 0) AS entries ORDER BY {order} LIMIT ?"
+        (Subjects::Starting(_), Engine::Postgres | Engine::MySql | Engine::MariaDb) => format!(
+            "FROM (SELECT id FROM {table} WHERE {where_} {} LIMIT {}) AS entries ORDER BY {order} LIMIT ?",
+            // In the order of the index, so that no other one is walked.
+            if dialect.engine == Engine::Postgres { "ORDER BY subject, id" } else { "" },
+            // A limit keeps the two apart. Sorting at once, MariaDB would read the row of each entry.
+            i64::MAX,
         ),
-        (Subjects::Starting(_) | Subjects::One(_), _) => {
+        (Subjects::Starting(_), Engine::Sqlite) | (Subjects::One(_), _) => {
             format!("FROM {table} WHERE {where_} ORDER BY {order} LIMIT ?")
         }
     };
