@@ -33,8 +33,11 @@ const RUNS_MAX: usize = 64;
 /// Positions of a subject at the least, however many subjects share a plan.
 const RUN_POSITIONS_MIN: usize = 1_024;
 
-/// Entries that are sorted for a plan: what an engine sorts within about a second.
-const ENTRIES_MAX: i64 = 2_000_000;
+/// Entries that are sorted for a plan: what an engine counts and sorts within about a second.
+const ENTRIES_MAX: i64 = 1_500_000;
+
+/// How long what could not be sorted in time is not tried again.
+const THICK_AGE_MAX: Duration = Duration::from_mins(10);
 
 /// The positions of all events of some subjects within a span.
 #[derive(Debug)]
@@ -57,7 +60,8 @@ pub(in crate::adapters::repository::sea_orm) struct Plans {
 struct Kept {
     /// The last one used is last.
     plans: Vec<Arc<Plan>>,
-    /// What has too many entries to be sorted, and when that was found.
+    /// What has too many entries to be sorted, and what is being sorted, so that a call that is given up over it tells the
+    /// next ones; and since when.
     thick: Vec<(SubjectFilter, Instant)>,
 }
 
@@ -113,16 +117,20 @@ impl Plans {
 
     fn is_thick(&self, subjects: &SubjectFilter) -> bool {
         let mut kept = self.kept();
-        kept.thick.retain(|(_, found)| found.elapsed() < AGE_MAX);
+        kept.thick.retain(|(_, since)| since.elapsed() < THICK_AGE_MAX);
         kept.thick.iter().any(|(thick, _)| thick == subjects)
     }
 
-    fn keep_thick(&self, subjects: &SubjectFilter) {
+    fn add_thick(&self, subjects: &SubjectFilter) {
         let mut kept = self.kept();
         if kept.thick.len() >= PLANS_MAX {
             kept.thick.remove(0);
         }
         kept.thick.push((subjects.clone(), Instant::now()));
+    }
+
+    fn remove_thick(&self, subjects: &SubjectFilter) {
+        self.kept().thick.retain(|(thick, _)| thick != subjects);
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -133,6 +141,19 @@ impl Plans {
 /// Makes the plan for `subjects` that covers as much of `span`, from its beginning, as there is room for; and says what
 /// that is. `None` when there is too much to sort.
 pub(super) async fn make(
+    reader: &mut Reader<'_>,
+    subjects: &SubjectFilter,
+    span: Span,
+) -> Result<Option<(Plan, Span)>, Error> {
+    let made = sort(reader, subjects, span).await;
+    match made {
+        Ok(None) => {}
+        Ok(Some(_)) | Err(_) => reader.store.plans.remove_thick(subjects),
+    }
+    made
+}
+
+async fn sort(
     reader: &mut Reader<'_>,
     subjects: &SubjectFilter,
     mut span: Span,
@@ -190,6 +211,7 @@ async fn runs(reader: &mut Reader<'_>, subjects: &SubjectFilter) -> Result<Optio
     if few.len() <= RUNS_MAX {
         return Ok(Some(few));
     }
+    reader.store.plans.add_thick(subjects);
     let dialect = reader.dialect();
     let (table, of_subject) = (dialect.events_by(Path::SubjectEntries), dialect.columns(Path::SubjectEntries).subject);
     let mut entries = 0;
@@ -200,7 +222,6 @@ async fn runs(reader: &mut Reader<'_>, subjects: &SubjectFilter) -> Result<Optio
         let counts: Vec<(i64,)> = reader.lease.all(dialect.statement(&sql, parameters)).await?;
         entries += counts.first().map_or(0, |(count,)| *count);
         if entries >= ENTRIES_MAX {
-            reader.store.plans.keep_thick(subjects);
             return Ok(None);
         }
     }
