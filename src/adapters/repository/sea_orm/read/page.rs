@@ -8,7 +8,7 @@ use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 
 /// Rows asked for at least, however large the events before them were.
-const CHUNK_MIN: usize = 16;
+const CHUNK_MIN: usize = 2;
 
 /// What a row of a page becomes.
 pub(super) trait Item: Readable + Packed {
@@ -111,9 +111,9 @@ mod tests {
         for (limit, bytes_max, mean_bytes, chunk) in [
             (1_000, usize::MAX, 300, 1_000),
             (1_000, 262_144, 300, 928),
-            (1_000, 262_144, 1_048_576, 16),
-            (10, 262_144, 1_048_576, 10),
-            (1_000, 0, 0, 16),
+            (1_000, 262_144, 1_048_576, 2),
+            (1, 262_144, 1_048_576, 1),
+            (1_000, 0, 0, 2),
         ] {
             assert_eq!(Filling::<Position>::room(limit, bytes_max).chunk(mean_bytes), chunk);
         }
