@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use sea_orm::sqlx::mysql::MySqlRow;
-use sea_orm::sqlx::postgres::PgRow;
+use sea_orm::sqlx::postgres::{PgRow, PgValueFormat};
 use sea_orm::sqlx::sqlite::SqliteRow;
-use sea_orm::sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
-use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
+use sea_orm::sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type, ValueRef};
+use time::{Date, PrimitiveDateTime, Time};
 
 use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
@@ -33,31 +33,41 @@ impl FromRow<'_, MySqlRow> for StoredEvent {
 impl FromRow<'_, PgRow> for StoredEvent {
     fn from_row(row: &PgRow) -> Result<Self, Error> {
         event(row, |index| {
-            let time: Option<OffsetDateTime> = row.try_get(index)?;
-            Ok(time.map(|time| time.unix_timestamp() * 1_000_000 + i64::from(time.microsecond())))
+            let value = row.try_get_raw(index)?;
+            match value.format() {
+                _ if value.is_null() => Ok(None),
+                PgValueFormat::Binary => {
+                    let since_2000 = value.as_bytes().and_then(|bytes| Ok(i64::from_be_bytes(bytes.try_into()?)));
+                    Ok(Some(since_2000.map_err(undecodable)?.saturating_add(UNIX_MICROS_OF_2000)))
+                }
+                PgValueFormat::Text => Err(undecodable("a time came as text")),
+            }
         })
     }
 }
 
-/// Reads a row of [`EVENT_COLUMNS`], in which `unix_micros` reads a time.
+/// Where `PostgreSQL` begins to count microseconds. Source: `PostgreSQL`, `POSTGRES_EPOCH_JDATE`.
+const UNIX_MICROS_OF_2000: i64 = 946_684_800_000_000;
+
+/// Reads a row of [`EVENT_COLUMNS`], whose types need no check as the columns are ours, in which `unix_micros` reads a time.
 fn event<R>(row: &R, unix_micros: impl Fn(usize) -> Result<Option<i64>, Error>) -> Result<StoredEvent, Error>
 where
     R: Row,
     usize: ColumnIndex<R>,
-    i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
-    String: for<'r> Decode<'r, R::Database> + Type<R::Database>,
-    Vec<u8>: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    i64: for<'r> Decode<'r, R::Database>,
+    String: for<'r> Decode<'r, R::Database>,
+    Vec<u8>: for<'r> Decode<'r, R::Database>,
 {
     let time_at = |index| unix_micros(index)?.map(timestamp).transpose();
     Ok(StoredEvent {
-        position: position(row.try_get(0)?)?,
-        id: row.try_get::<Option<String>, _>(7)?.map(EventId::from_stored),
-        event_source: EventSource::from_stored(row.try_get(1)?),
-        event_type: EventType::from_stored(row.try_get(2)?),
-        subject: Subject::from_stored(row.try_get(3)?),
+        position: position(row.try_get_unchecked(0)?)?,
+        id: row.try_get_unchecked::<Option<String>, _>(7)?.map(EventId::from_stored),
+        event_source: EventSource::from_stored(row.try_get_unchecked(1)?),
+        event_type: EventType::from_stored(row.try_get_unchecked(2)?),
+        subject: Subject::from_stored(row.try_get_unchecked(3)?),
         time: time_at(4)?.ok_or_else(|| undecodable("an event has no time"))?,
         recorded_time: time_at(5)?,
-        data: Bytes::from(row.try_get::<Vec<u8>, _>(6)?),
+        data: Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(6)?),
     })
 }
 
@@ -98,15 +108,17 @@ pub(super) fn unix_micros(date: Date, time: Time) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+    use time::macros::datetime;
+
     use super::*;
 
     #[test]
     fn times_before_and_after_1970_are_counted() {
-        for unix_micros in [0, 1, -1, 1_700_000_000_123_456, -86_400_000_001, -62_135_596_800_000_000] {
-            let time =
-                OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_micros) * 1_000).expect("a year we have");
-            assert_eq!(super::unix_micros(time.date(), time.time()), unix_micros);
-            assert_eq!(time.unix_timestamp() * 1_000_000 + i64::from(time.microsecond()), unix_micros);
+        for expected in [0, 1, -1, 1_700_000_000_123_456, -86_400_000_001, -62_135_596_800_000_000] {
+            let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(expected) * 1_000).expect("a year we have");
+            assert_eq!(unix_micros(time.date(), time.time()), expected);
         }
+        assert_eq!(UNIX_MICROS_OF_2000, datetime!(2000-01-01 00:00 UTC).unix_timestamp() * 1_000_000);
     }
 }
