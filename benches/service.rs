@@ -3,9 +3,9 @@
 //! `cargo bench --bench service` runs it on SQLite; with the variables that `cargo xtask servers` prints on the other
 //! engines too. Appends have a benchmark of their own, `cargo xtask bench`.
 
-#[path = "append/database.rs"]
+#[path = "shared/database.rs"]
 mod database;
-#[path = "append/server.rs"]
+#[path = "shared/server.rs"]
 mod server;
 
 use std::error::Error;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::database::fresh_database;
-use crate::engine::{Engine, System};
+use crate::engine::Engine;
 use crate::grpc::GrpcClient;
 use crate::http::HttpClient;
 use crate::load::{Client, Load, Span, drive};
@@ -12,6 +12,7 @@ use crate::nats::NatsClient;
 use crate::raw::{Form, RawDatabase};
 use crate::redis::RedisClient;
 use crate::server::Server;
+use crate::system::System;
 use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, Outcome, RAW_ROWS, machine, nats, null_server, redis};
 
 /// The databases of one engine: the server's own and the raw one.

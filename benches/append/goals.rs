@@ -1,6 +1,7 @@
 //! What the measurements are compared with, and what must come out.
 
-use crate::engine::{Engine, System};
+use crate::engine::Engine;
+use crate::system::System;
 
 /// Two systems and the ratio that their medians must and should have.
 pub(crate) struct Goal {

@@ -4,23 +4,33 @@
 //! `cargo xtask bench` starts everything around it and runs it; the result is in `docs/benchmarks`.
 
 mod arguments;
+#[path = "../shared/bars.rs"]
+mod bars;
 mod block;
+#[path = "../shared/database.rs"]
 mod database;
+#[path = "../shared/engine.rs"]
 mod engine;
 mod goals;
 mod grpc;
 mod http;
 mod load;
+#[path = "../shared/machine.rs"]
 mod machine;
 mod measurement;
 mod nats;
 mod null_server;
 mod plots;
+#[path = "../shared/progress.rs"]
 mod progress;
 mod raw;
 mod redis;
 mod report;
+#[path = "../shared/server.rs"]
 mod server;
+mod system;
+#[path = "../shared/table.rs"]
+mod table;
 mod wire;
 
 use std::error::Error;
@@ -32,10 +42,11 @@ use time::OffsetDateTime;
 
 use crate::arguments::Arguments;
 use crate::block::Block;
-use crate::engine::{Engine, System};
+use crate::engine::Engine;
 use crate::measurement::{Measured, Measurement};
 use crate::progress::Progress;
 use crate::report::{EngineResult, Report};
+use crate::system::System;
 
 /// The one of the server, so that its stand-in without a store does not differ in that.
 #[global_allocator]

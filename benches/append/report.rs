@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::engine::{Engine, System};
+use crate::engine::Engine;
 use crate::goals::{Bounds, Goal, P99_AIM_MILLISECONDS, goals};
 use crate::load::Span;
 use crate::measurement::{Measured, Measurement, number};
+use crate::system::System;
+use crate::table::table;
 use crate::{
     BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, LATENCY_PLOT, PAYLOAD_BYTES, RAW_ROWS, SUBJECTS,
     THROUGHPUT_PLOT,
@@ -243,21 +245,4 @@ fn missing(reason: &str) -> String {
 /// Microseconds as milliseconds.
 pub(crate) fn milliseconds(microseconds: u64) -> f64 {
     number(microseconds) / 1e3
-}
-
-/// A Markdown table with aligned columns.
-fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
-    let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().chain([&titles]).filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
-    };
-    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
-    let line = |row: &[String]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} |"));
-        format!("|{}\n", cells.collect::<String>())
-    };
-    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-    let all = [titles, rule];
-    all.iter().chain(rows).map(|row| line(row)).collect()
 }
