@@ -13,7 +13,9 @@ use crate::raw::{Form, RawDatabase};
 use crate::redis::RedisClient;
 use crate::server::Server;
 use crate::system::System;
-use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, Outcome, RAW_ROWS, machine, nats, null_server, redis};
+use crate::{
+    BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, Outcome, RAW_ROWS, machine, nats, null_server, redis, server,
+};
 
 /// The databases of one engine: the server's own and the raw one.
 const DATABASES: [&str; 2] = ["bench_append", "bench_append_raw"];
@@ -51,7 +53,7 @@ impl Block {
             batch: raw.fastest_form(BATCH_EVENTS).await?,
         };
         let null = engine.systems().contains(&System::Null).then(null_server::start).transpose()?;
-        Ok(Self { server: Server::start(&ours)?, raw, forms, null })
+        Ok(Self { server: Server::start(server::BUILT, &ours)?, raw, forms, null })
     }
 
     /// Puts `system` under load once.

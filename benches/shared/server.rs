@@ -1,5 +1,6 @@
 //! The built server as a child process.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,9 @@ use crate::Outcome;
 /// What a start may take on a loaded machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// The program that is built here.
+pub(crate) const BUILT: &str = env!("CARGO_BIN_EXE_events-db");
+
 /// A server on a free port; killed when dropped.
 pub(crate) struct Server {
     process: Child,
@@ -17,9 +21,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the built server on the database at `url`.
-    pub(crate) fn start(url: &str) -> Outcome<Self> {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_events-db")).env("DATABASE_URL", url), |port| {
+    /// Starts `program`, such as [`BUILT`], on the database at `url`.
+    pub(crate) fn start(program: impl AsRef<OsStr>, url: &str) -> Outcome<Self> {
+        Self::spawn(Command::new(program).env("DATABASE_URL", url), |port| {
             ["--bind", "127.0.0.1", "--port", &port.to_string()].map(str::to_owned).to_vec()
         })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::environment::{Environment, Purpose};
-use crate::{command, interrupt};
+use crate::{Benchmark, command, interrupt};
 
 /// What an interrupted run may take to end before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -36,18 +36,22 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Measures appends against the raw databases and other logs, with every server started for it.
+/// Measures against the raw databases and other logs, with every server started for it.
 ///
 /// # Errors
 /// As [`test()`].
-pub(crate) fn bench(arguments: &[OsString]) -> Result<Outcome> {
+pub(crate) fn bench(benchmark: Benchmark, arguments: &[OsString]) -> Result<Outcome> {
+    let name = match benchmark {
+        Benchmark::Append => "append",
+        Benchmark::Subscribe => "subscribe",
+    };
     // First, so that compiling leaves nothing to write back while something is measured.
-    if let Err(code) = run(cargo("bench")?.args(["--bench", "append", "--no-run"]))? {
+    if let Err(code) = run(cargo("bench")?.args(["--bench", name, "--no-run"]))? {
         return Ok(Err(code));
     }
     let mut environment = Environment::start(Purpose::Benchmarks)?;
     let mut cargo = cargo("bench")?;
-    cargo.args(["--bench", "append", "--"]).args(arguments).envs(environment.variables());
+    cargo.args(["--bench", name, "--"]).args(arguments).envs(environment.variables());
     let outcome = run(&mut cargo)?;
     environment.check().context("a server of the benchmark has ended")?;
     Ok(outcome)

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::cargo::Outcome;
 
@@ -39,8 +39,11 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure appends against the raw databases, Redis Streams and NATS `JetStream`; writes docs/benchmarks
+    /// Measure against the raw databases, Redis Streams and NATS; writes docs/benchmarks
     Bench {
+        /// What to measure
+        #[arg(value_enum, default_value_t = Benchmark::Append)]
+        benchmark: Benchmark,
         /// Arguments for the benchmark, after `--`, such as `--quick`; `-- --help` lists them
         #[arg(last = true)]
         arguments: Vec<OsString>,
@@ -49,6 +52,15 @@ enum Task {
     Check,
     /// Run the database servers of the tests until Ctrl-C, and print the variables that name them
     Servers,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Benchmark {
+    /// Appends
+    Append,
+    /// Subscriptions and replays
+    Subscribe,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +78,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<Outcome> {
     match task {
         Task::Test { arguments } => cargo::test(arguments),
-        Task::Bench { arguments } => cargo::bench(arguments),
+        Task::Bench { benchmark, arguments } => cargo::bench(*benchmark, arguments),
         Task::Check => cargo::check(),
         Task::Servers => environment::serve().map(Ok),
     }
