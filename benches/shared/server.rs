@@ -31,7 +31,7 @@ impl Server {
     /// Starts `command` with the arguments for a port, and waits until it is ready there.
     pub(crate) fn spawn(command: &mut Command, arguments: impl Fn(u16) -> Vec<String>) -> Outcome<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let command = command.args(arguments(port)).env("RUST_LOG", "warn").env_remove("AUTH_TOKEN");
+        let command = command.args(arguments(port)).env("RUST_LOG", "warn,sqlx=error").env_remove("AUTH_TOKEN");
         let process = command.stdin(Stdio::null()).spawn()?;
         let mut server = Self { process, port };
         let started = Instant::now();

@@ -53,7 +53,9 @@ pub(crate) struct Delivery {
     p99_milliseconds: f64,
     /// Processor time of the server for each delivery.
     server_microseconds: Option<f64>,
-    /// The same of the whole machine: server, database and clients.
+    /// The same of this process.
+    client_microseconds: f64,
+    /// The same of the whole machine, whoever worked on it.
     machine_microseconds: f64,
     appends_per_second: f64,
     append_p99_milliseconds: f64,
@@ -68,6 +70,7 @@ impl Delivery {
             (Quantity::MedianLatency, Some(self.median_milliseconds)),
             (Quantity::P99Latency, Some(self.p99_milliseconds)),
             (Quantity::ServerTime, self.server_microseconds),
+            (Quantity::ClientTime, Some(self.client_microseconds)),
             (Quantity::MachineTime, Some(self.machine_microseconds)),
             (Quantity::Appends, Some(self.appends_per_second)),
             (Quantity::AppendLatency, (self.append_p99_milliseconds > 0.0).then_some(self.append_p99_milliseconds)),
@@ -83,16 +86,18 @@ where
     R: Protocol,
     A: Append,
 {
-    let time = || plan.process.map(machine::processor_time).transpose();
+    let server_time = || plan.process.map(machine::processor_time).transpose();
+    let client_time = || machine::processor_time(std::process::id());
     let fleet = Fleet::subscribe(address, readers)?;
     thread::sleep(SETTLED_AFTER);
-    let (before, busy_before) = (time()?, machine::busy_time()?);
+    let before = (server_time()?, client_time()?, machine::busy_time()?);
     let published = publish(address, appenders, plan.pace)?;
     let expected = published.events * plan.readers;
     // Whether all came is told by the count.
     let _is_complete = fleet.wait_delivered(expected, plan.within);
-    let time = time()?.zip(before).map(|(after, before)| after.saturating_sub(before));
-    let busy = machine::busy_time()?.saturating_sub(busy_before);
+    let server = server_time()?.zip(before.0).map(|(after, before)| after.saturating_sub(before));
+    let client = client_time()?.saturating_sub(before.1);
+    let machine = machine::busy_time()?.saturating_sub(before.2);
     let tally = fleet.finish()?;
     let milliseconds = |latencies: &Histogram<u64>, quantile| number(latencies.value_at_quantile(quantile)) / 1e3;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / number(tally.delivered.max(1));
@@ -101,8 +106,9 @@ where
         delivered: number(tally.delivered) / number(expected.max(1)),
         median_milliseconds: milliseconds(&tally.latencies, 0.5),
         p99_milliseconds: milliseconds(&tally.latencies, 0.99),
-        server_microseconds: time.map(each),
-        machine_microseconds: each(busy),
+        server_microseconds: server.map(each),
+        client_microseconds: each(client),
+        machine_microseconds: each(machine),
         append_p99_milliseconds: milliseconds(&published.latencies, 0.99),
         appends_per_second: published.per_second(),
     })

@@ -72,7 +72,7 @@ pub(crate) fn goals(engines: &[Engine]) -> Vec<Goal> {
             }
         });
     }
-    goals.extend(engines.iter().map(|engine| goal(Ends(*engine), Events, Last, Some(First), None)));
+    goals.extend(engines.iter().map(|engine| goal(Ends(*engine), Events, Last, Some(First), least(0.8, 0.95))));
     goals.extend([goal(Prefix, Events, Sse, Some(Alone), None), goal(SubjectList, Time, Http, Some(LookUps), None)]);
     goals
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::fill::fill;
 use crate::fleet::Fleet;
 use crate::raw::Raw;
-use crate::results::{Figure, Load, Quantity, System, per_second};
+use crate::results::{Figure, Load, Quantity, System, number, per_second};
 use crate::server::Server;
 use crate::sse::SseReader;
 use crate::{Outcome, grpc, machine};
@@ -48,23 +48,42 @@ fn on(bench: &mut Bench<'_>, engine: Engine) -> Outcome<()> {
     bench.results.version(engine.name(), version);
     let server = bench.start(&url)?;
     let (load, sizes) = (Load::Replay(engine), bench.sizes);
-    let events = |system, value| vec![Figure { load, system, quantity: Quantity::Events, value }];
     let name = |system: System| format!("{}, {}", load.name(&sizes), system.name());
     for round in bench.rounds() {
         bench.step(&name(System::Raw), round, |bench| {
-            let read = async { Raw::connect(engine, &url).await?.read(SUBJECT).await };
-            Ok(events(System::Raw, within(bench, read)?))
+            let value = within(bench, async { Raw::connect(engine, &url).await?.read(SUBJECT).await })?;
+            Ok(vec![Figure { load, system: System::Raw, quantity: Quantity::Events, value }])
         });
         bench.step(&name(System::Grpc), round, |bench| {
-            let read = grpc::read(server.port, SUBJECT, count);
-            Ok(events(System::Grpc, within(bench, read)?))
+            timed(&server, load, System::Grpc, count, || within(bench, grpc::read(server.port, SUBJECT, count)))
         });
         bench.step(&name(System::Sse), round, |_| {
-            Ok(events(System::Sse, read(&server, SseReader::subject(SUBJECT), count)?))
+            timed(&server, load, System::Sse, count, || read(&server, SseReader::subject(SUBJECT), count))
         });
         bench.step(&Load::Ends(engine).name(&sizes), round, |bench| ends(bench, &server, Load::Ends(engine)));
     }
     Ok(())
+}
+
+/// Lets `read` take `count` events, and tells the processor time that each costs the server and this process.
+fn timed(
+    server: &Server,
+    load: Load,
+    system: System,
+    count: u64,
+    read: impl FnOnce() -> Outcome<f64>,
+) -> Outcome<Vec<Figure>> {
+    let times = || [server.id(), std::process::id()].map(machine::processor_time);
+    let [server_before, client_before] = times();
+    let value = read()?;
+    let [server_after, client_after] = times();
+    let each = |after: Duration, before| after.saturating_sub(before).as_secs_f64() * 1e6 / number(count);
+    let figure = |quantity, value| Figure { load, system, quantity, value };
+    Ok(vec![
+        figure(Quantity::Events, value),
+        figure(Quantity::ServerTime, each(server_after?, server_before?)),
+        figure(Quantity::ClientTime, each(client_after?, client_before?)),
+    ])
 }
 
 /// The start and the end in turn.

@@ -7,10 +7,25 @@ use time::OffsetDateTime;
 use crate::arguments::Arguments;
 use crate::fan_out::{APPENDERS, PUBLISHERS};
 use crate::goals::{Bounds, Goal, goals};
-use crate::results::{Load, Quantity, Results, Series};
+use crate::results::{Load, Quantity, Results, Series, System};
 use crate::sizes::Sizes;
 use crate::table::table;
 use crate::{DELIVERIES_PLOT, LATENCY_PLOT, Outcome, PAYLOAD_BYTES};
+
+/// Titles, quantities, and whether it is the range over the rounds.
+const DELIVERY_COLUMNS: [(&str, Quantity, bool); 11] = [
+    ("deliveries/s", Quantity::Deliveries, false),
+    ("min..max", Quantity::Deliveries, true),
+    ("p50 ms", Quantity::MedianLatency, false),
+    ("p99 ms", Quantity::P99Latency, false),
+    ("min..max", Quantity::P99Latency, true),
+    ("delivered", Quantity::Delivered, false),
+    ("appends/s", Quantity::Appends, false),
+    ("append p99 ms", Quantity::AppendLatency, false),
+    ("server µs", Quantity::ServerTime, false),
+    ("client µs", Quantity::ClientTime, false),
+    ("machine µs", Quantity::MachineTime, false),
+];
 
 /// What the report is about.
 pub(crate) struct Report<'a> {
@@ -40,7 +55,8 @@ impl<'a> Report<'a> {
         if self.has_plots() {
             let _infallible = write!(text, "![Deliveries]({DELIVERIES_PLOT})\n\n![Latency]({LATENCY_PLOT})\n\n");
         }
-        let mut sections = vec![("Goals", self.goals()), ("All measurements", self.measurements())];
+        let mut sections =
+            vec![("Goals", self.goals()), ("Deliveries", self.deliveries()), ("Reads and waiting", self.others())];
         if !self.results.failures.is_empty() {
             sections.push((
                 "Not measured",
@@ -99,8 +115,35 @@ impl<'a> Report<'a> {
         ])
     }
 
-    fn measurements(&self) -> String {
-        let rows = self.results.series.iter().map(|series| {
+    /// A row for each system and load that delivers while events are appended.
+    fn deliveries(&self) -> String {
+        let mut rows: Vec<(Load, System)> = Vec::new();
+        for series in self.results.series.iter().filter(|series| series.load.is_live()) {
+            if !rows.contains(&(series.load, series.system)) {
+                rows.push((series.load, series.system));
+            }
+        }
+        let cell = |load, system, quantity: Quantity, is_range| {
+            let series = self.results.of(load, system, quantity);
+            series.map_or_else(String::new, |series| {
+                if is_range {
+                    format!("{}..{}", quantity.write(series.least()), quantity.write(series.most()))
+                } else {
+                    quantity.write(series.median())
+                }
+            })
+        };
+        let rows = rows.into_iter().map(|(load, system)| {
+            let cells = DELIVERY_COLUMNS.map(|(_, quantity, is_range)| cell(load, system, quantity, is_range));
+            [vec![load.name(&self.sizes), system.name().to_owned()], cells.to_vec()].concat()
+        });
+        let titles = ["load", "system"].into_iter().chain(DELIVERY_COLUMNS.map(|(title, ..)| title));
+        table(&titles.collect::<Vec<_>>(), &rows.collect::<Vec<_>>())
+    }
+
+    fn others(&self) -> String {
+        let series = self.results.series.iter().filter(|series| !series.load.is_live());
+        let rows = series.map(|series| {
             let write = |value| series.quantity.write(value);
             vec![
                 series.load.name(&self.sizes),
@@ -135,6 +178,9 @@ impl<'a> Report<'a> {
             ),
             "Latency is from sending to reading. Deliveries per second are counted from the first sending to the last \
              delivery."
+                .to_owned(),
+            "Delivered is told as a part of what was appended times the readers. Server, client and machine time are \
+             processor time for each delivery: of the server's process, of this one, and of all, whoever worked."
                 .to_owned(),
             "This server stores every event durably in SQLite before it delivers it; Redis runs with `appendfsync \
              always`; core NATS stores nothing."

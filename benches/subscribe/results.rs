@@ -57,6 +57,7 @@ pub(crate) enum Quantity {
     MedianLatency,
     P99Latency,
     ServerTime,
+    ClientTime,
     MachineTime,
     Appends,
     AppendLatency,
@@ -137,6 +138,11 @@ impl Series {
 }
 
 impl Load {
+    /// Whether events go to readers while they are appended.
+    pub(crate) const fn is_live(self) -> bool {
+        matches!(self, Self::Busy | Self::Calm | Self::Large | Self::Lossless | Self::Subjects)
+    }
+
     pub(crate) fn name(self, sizes: &Sizes) -> String {
         let crowd = |crowd: Crowd| format!("{} readers of one subject, {} events/s", crowd.readers, crowd.per_second);
         match self {
@@ -189,8 +195,9 @@ impl Quantity {
             Self::Delivered => "delivered of expected",
             Self::MedianLatency => "latency p50, ms",
             Self::P99Latency => "latency p99, ms",
-            Self::ServerTime => "server µs/delivery",
-            Self::MachineTime => "machine µs/delivery",
+            Self::ServerTime => "server µs each",
+            Self::ClientTime => "client µs each",
+            Self::MachineTime => "machine µs each",
             Self::Appends => "appends/s",
             Self::AppendLatency => "append p99, ms",
             Self::Events => "events/s",
@@ -204,8 +211,10 @@ impl Quantity {
     pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::Deliveries | Self::Appends | Self::Events => format!("{value:.0}"),
-            Self::Delivered => format!("{value:.6}"),
-            Self::Memory | Self::ServerTime | Self::MachineTime => format!("{value:.1}"),
+            // A lost one of millions must not look like none.
+            Self::Delivered if value < 1.0 => format!("{value:.9}"),
+            Self::Delivered => format!("{value}"),
+            Self::Memory | Self::ServerTime | Self::ClientTime | Self::MachineTime => format!("{value:.1}"),
             Self::MedianLatency | Self::P99Latency | Self::AppendLatency | Self::Processor | Self::Time => {
                 format!("{value:.2}")
             }
