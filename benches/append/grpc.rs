@@ -4,7 +4,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use self::proto::events_db_client::EventsDbClient;
 use crate::load::Client;
-use crate::{GRPC_CONNECTIONS, Outcome, payload, subject};
+use crate::payload::payload;
+use crate::{GRPC_CONNECTIONS, Outcome, subject};
 
 mod proto {
     #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]

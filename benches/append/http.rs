@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::load::Client;
+use crate::payload::payload;
 use crate::wire::{Scan, Wire, line};
-use crate::{Outcome, payload, subject};
+use crate::{Outcome, subject};
 
 /// One kept-alive connection that posts the same request again and again.
 pub(crate) struct HttpClient {

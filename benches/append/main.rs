@@ -20,12 +20,16 @@ mod machine;
 mod measurement;
 mod nats;
 mod null_server;
+#[path = "../shared/payload.rs"]
+mod payload;
 mod plots;
 #[path = "../shared/progress.rs"]
 mod progress;
 mod raw;
 mod redis;
 mod report;
+#[path = "../shared/resp.rs"]
+mod resp;
 #[path = "../shared/server.rs"]
 mod server;
 mod system;
@@ -53,9 +57,6 @@ use crate::system::System;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-/// Bytes of data in an event.
-const PAYLOAD_BYTES: usize = 256;
 
 /// Subjects that the events are spread over.
 const SUBJECTS: usize = 256;
@@ -199,19 +200,6 @@ impl<'a> Measuring<'a> {
             self.versions.push(("NATS".to_owned(), version));
         }
     }
-}
-
-/// The data of every event: bytes without a pattern, the same in every run.
-fn payload() -> Vec<u8> {
-    // Source: Marsaglia, "Xorshift RNGs".
-    let mut state = 2_463_534_242_u32;
-    let byte = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    };
-    (0..PAYLOAD_BYTES).map(byte).collect()
 }
 
 fn subject(number: usize) -> String {

@@ -1,8 +1,9 @@
 //! Publishes to NATS `JetStream`, each waiting for the acknowledgement of the stream.
 
 use crate::load::Client;
+use crate::payload::payload;
 use crate::wire::{Scan, Wire, line};
-use crate::{Outcome, address, payload, subject};
+use crate::{Outcome, address, subject};
 
 /// The variable that names the server.
 pub(crate) const VARIABLE: &str = "EVENTS_DB_BENCH_NATS_URL";

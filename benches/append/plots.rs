@@ -6,9 +6,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::bars::{BAR_PIXELS, Bar, Frame, Line, OURS, WIDTH, thousands};
+use crate::payload::PAYLOAD_BYTES;
 use crate::report::{EngineResult, milliseconds};
 use crate::system::System;
-use crate::{LATENCY_PLOT, Outcome, PAYLOAD_BYTES, THROUGHPUT_PLOT, bars};
+use crate::{LATENCY_PLOT, Outcome, THROUGHPUT_PLOT, bars};
 
 /// Height of the latency picture.
 const LATENCY_PIXELS: u32 = 560;

@@ -19,7 +19,8 @@ use time::macros::format_description;
 
 use crate::engine::Engine;
 use crate::load::Client;
-use crate::{Outcome, payload, subject};
+use crate::payload::payload;
+use crate::{Outcome, subject};
 
 /// How long each way to write the statement is tried, to take the fastest.
 const TRIAL: Duration = Duration::from_millis(500);

@@ -1,8 +1,10 @@
 //! Appends to Redis Streams.
 
 use crate::load::Client;
+use crate::payload::payload;
+use crate::resp::command;
 use crate::wire::{Scan, Wire, line};
-use crate::{Outcome, address, payload, subject};
+use crate::{Outcome, address, subject};
 
 /// The variable that names the server.
 pub(crate) const VARIABLE: &str = "EVENTS_DB_BENCH_REDIS_URL";
@@ -55,16 +57,6 @@ async fn ask(wire: &mut Wire, words: &[&[u8]], answers: usize) -> Outcome<String
         wire.receive(scan).await?;
     }
     wire.receive(scan).await
-}
-
-fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }
 
 /// A text, or the length of an array, whose elements follow.

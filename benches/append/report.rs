@@ -6,11 +6,11 @@ use crate::engine::Engine;
 use crate::goals::{Bounds, Goal, P99_AIM_MILLISECONDS, goals};
 use crate::load::Span;
 use crate::measurement::{Measured, Measurement, number};
+use crate::payload::PAYLOAD_BYTES;
 use crate::system::System;
 use crate::table::table;
 use crate::{
-    BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, LATENCY_PLOT, PAYLOAD_BYTES, RAW_ROWS, SUBJECTS,
-    THROUGHPUT_PLOT,
+    BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, LATENCY_PLOT, RAW_ROWS, SUBJECTS, THROUGHPUT_PLOT,
 };
 
 const MEASUREMENT_TITLES: [&str; 8] =

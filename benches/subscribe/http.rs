@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
 
+use crate::payload::payload;
 use crate::protocol::{Append, Protocol, Sink};
 use crate::subjects::Subjects;
-use crate::{Outcome, clock, payload};
+use crate::{Outcome, clock};
 
 /// A kept-alive connection that posts one event at a time.
 pub(crate) struct HttpAppender {

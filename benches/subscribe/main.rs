@@ -26,6 +26,8 @@ mod long_log;
 mod machine;
 mod many_subjects;
 mod nats;
+#[path = "../shared/payload.rs"]
+mod payload;
 mod peer;
 mod plots;
 #[path = "../shared/progress.rs"]
@@ -36,6 +38,8 @@ mod raw;
 mod redis;
 mod replay;
 mod report;
+#[path = "../shared/resp.rs"]
+mod resp;
 mod results;
 #[path = "../shared/server.rs"]
 mod server;
@@ -60,9 +64,6 @@ use crate::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-/// Bytes of data in an event.
-const PAYLOAD_BYTES: usize = 256;
 
 const TABLE: &str = "subscribe.md";
 const DELIVERIES_PLOT: &str = "subscribe-deliveries.svg";
@@ -119,17 +120,4 @@ fn measure(arguments: &Arguments) -> Outcome<ExitCode> {
         eprintln!("subscribe: not everything was measured");
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The data of every event: bytes without a pattern, the same in every run.
-fn payload() -> Vec<u8> {
-    // Source: Marsaglia, "Xorshift RNGs".
-    let mut state = 2_463_534_242_u32;
-    let byte = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    };
-    (0..PAYLOAD_BYTES).map(byte).collect()
 }

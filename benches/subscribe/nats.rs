@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use memchr::memchr;
 
+use crate::payload::payload;
 use crate::protocol::{Append, Protocol, Sink};
-use crate::{Outcome, clock, payload, peer};
+use crate::{Outcome, clock, peer};
 
 /// The variable that names the server.
 pub(crate) const VARIABLE: &str = "EVENTS_DB_BENCH_NATS_URL";

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use memchr::memchr;
 
+use crate::payload::payload;
 use crate::protocol::{Append, Protocol, Sink};
-use crate::{Outcome, clock, payload, peer};
+use crate::resp::command;
+use crate::{Outcome, clock, peer};
 
 /// The variable that names the server.
 pub(crate) const VARIABLE: &str = "EVENTS_DB_BENCH_REDIS_URL";
@@ -151,16 +153,6 @@ impl<'a> Words<'a> {
 /// The number behind the first character.
 fn number(line: &[u8]) -> Outcome<usize> {
     Ok(std::str::from_utf8(line.get(1..).unwrap_or_default())?.parse()?)
-}
-
-fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }
 
 /// What the server says it is.

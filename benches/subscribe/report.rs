@@ -7,10 +7,11 @@ use time::OffsetDateTime;
 use crate::arguments::Arguments;
 use crate::fan_out::{APPENDERS, PUBLISHERS};
 use crate::goals::{Bounds, Goal, goals};
+use crate::payload::PAYLOAD_BYTES;
 use crate::results::{Load, Quantity, Results, Series, System};
 use crate::sizes::Sizes;
 use crate::table::table;
-use crate::{DELIVERIES_PLOT, LATENCY_PLOT, Outcome, PAYLOAD_BYTES};
+use crate::{DELIVERIES_PLOT, LATENCY_PLOT, Outcome};
 
 /// Titles, quantities, and whether it is the range over the rounds.
 const DELIVERY_COLUMNS: [(&str, Quantity, bool); 11] = [
