@@ -46,6 +46,8 @@ pub(crate) fn goals(engines: &[Engine]) -> Vec<Goal> {
     let mut goals = vec![
         goal(Busy, Deliveries, Sse, Some(Nats), least(0.5, 0.9)),
         goal(Busy, Deliveries, Sse, Some(Redis), least(4.0, 8.0)),
+        goal(Busy, P99Latency, Sse, Some(Nats), None),
+        goal(Busy, P99Latency, Sse, Some(Redis), None),
         goal(Calm, P99Latency, Sse, Some(Nats), most(1.0)),
         goal(Large, P99Latency, Sse, Some(Nats), most(1.0)),
         goal(Busy, Delivered, Sse, None, least(1.0, 1.0)),

@@ -1,6 +1,6 @@
 //! A little of a long log: what a prefix matches, and the list of subjects.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::bench::Bench;
@@ -21,6 +21,12 @@ pub(crate) const SUBJECTS: u64 = 1_000;
 /// What the subjects start with that are looked for.
 const PREFIX: &str = "few-";
 
+/// What filling the long log may take.
+const FILLED_WITHIN: Duration = Duration::from_mins(30);
+
+/// What the lists of one run may take.
+const WITHIN: Duration = Duration::from_mins(2);
+
 /// How often the list is asked for in one run: it is short.
 const LISTS: usize = 5;
 
@@ -33,8 +39,8 @@ pub(crate) fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         let number = number % SUBJECTS;
         if number.is_multiple_of(one_in) { format!("{PREFIX}{number}") } else { format!("many-{number}") }
     };
-    bench.runtime.block_on(fill(&long, sizes.log_events, subject))?;
-    bench.runtime.block_on(fill(&short, sizes.prefix_events, |number| subject(number * one_in)))?;
+    within(bench, FILLED_WITHIN, fill(&long, sizes.log_events, subject))?;
+    within(bench, FILLED_WITHIN, fill(&short, sizes.prefix_events, |number| subject(number * one_in)))?;
     let (server, alone) = (bench.start(&long)?, bench.start(&short)?);
     let name = |load: Load, system: System| format!("{}, {}", load.name(&sizes), system.name());
     for round in bench.rounds() {
@@ -52,7 +58,7 @@ pub(crate) fn run(bench: &mut Bench<'_>) -> Outcome<()> {
 
 fn list(bench: &Bench<'_>, server: &Server) -> Outcome<Vec<Figure>> {
     let url = format!("http://127.0.0.1:{}/subjects", server.port);
-    within(bench, async {
+    within(bench, WITHIN, async {
         let client = reqwest::Client::new();
         let mut times = Vec::new();
         for _ in 0..LISTS {
@@ -66,7 +72,7 @@ fn list(bench: &Bench<'_>, server: &Server) -> Outcome<Vec<Figure>> {
 }
 
 fn look_ups(bench: &Bench<'_>, url: &str) -> Outcome<Vec<Figure>> {
-    within(bench, async {
+    within(bench, WITHIN, async {
         let mut raw = Raw::connect(Engine::Sqlite, url).await?;
         let mut times = Vec::new();
         for _ in 0..LISTS {

@@ -18,7 +18,7 @@ pub(crate) fn address(name: &str) -> Outcome<SocketAddr> {
 
 /// Sends `request` over a connection of its own and reads until the answer `is_whole`.
 pub(crate) fn ask(address: SocketAddr, request: &[u8], is_whole: fn(&str) -> bool) -> Outcome<String> {
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();

@@ -26,7 +26,7 @@ const SUBJECT: &str = "long";
 const WITHIN: Duration = Duration::from_mins(5);
 
 /// How often the ends are read in one run: they are short.
-const END_READS: usize = 5;
+const END_READS: usize = 15;
 
 pub(crate) fn run(bench: &mut Bench<'_>) {
     for engine in bench.arguments.engines.clone() {
@@ -41,21 +41,23 @@ fn on(bench: &mut Bench<'_>, engine: Engine) -> Outcome<()> {
     bench.note(&format!("replay, {}: appending {count} events", engine.name()));
     let url = match engine.variable() {
         None => bench.sqlite(),
-        Some(variable) => bench.runtime.block_on(fresh_database(&machine::variable(variable)?, DATABASE))?,
+        Some(variable) => {
+            within(bench, WITHIN, async { fresh_database(&machine::variable(variable)?, DATABASE).await })?
+        }
     };
-    within(bench, fill(&url, count, |_| SUBJECT.to_owned()))?;
-    let version = within(bench, async { Raw::connect(engine, &url).await?.version().await })?;
+    within(bench, WITHIN, fill(&url, count, |_| SUBJECT.to_owned()))?;
+    let version = within(bench, WITHIN, async { Raw::connect(engine, &url).await?.version().await })?;
     bench.results.version(engine.name(), version);
     let server = bench.start(&url)?;
     let (load, sizes) = (Load::Replay(engine), bench.sizes);
     let name = |system: System| format!("{}, {}", load.name(&sizes), system.name());
     for round in bench.rounds() {
         bench.step(&name(System::Raw), round, |bench| {
-            let value = within(bench, async { Raw::connect(engine, &url).await?.read(SUBJECT).await })?;
+            let value = within(bench, WITHIN, async { Raw::connect(engine, &url).await?.read(SUBJECT).await })?;
             Ok(vec![Figure { load, system: System::Raw, quantity: Quantity::Events, value }])
         });
         bench.step(&name(System::Grpc), round, |bench| {
-            timed(&server, load, System::Grpc, count, || within(bench, grpc::read(server.port, SUBJECT, count)))
+            timed(&server, load, System::Grpc, count, || within(bench, WITHIN, grpc::read(server.port, SUBJECT, count)))
         });
         bench.step(&name(System::Sse), round, |_| {
             timed(&server, load, System::Sse, count, || read(&server, SseReader::subject(SUBJECT), count))
@@ -114,8 +116,8 @@ pub(crate) fn read(server: &Server, reader: SseReader, count: u64) -> Outcome<f6
     Ok(per_second(tally.delivered, tally.last.saturating_sub(started)))
 }
 
-/// Runs `task` to its end, which must not be too far.
-pub(crate) fn within<T>(bench: &Bench<'_>, task: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-    let late = |_| format!("it takes longer than {} s", WITHIN.as_secs());
-    bench.runtime.block_on(async { tokio::time::timeout(WITHIN, task).await.map_err(late)? })
+/// Runs `task` to its end, which must come before `limit`.
+pub(crate) fn within<T>(bench: &Bench<'_>, limit: Duration, task: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    let late = |_| format!("it takes longer than {} s", limit.as_secs());
+    bench.runtime.block_on(async { tokio::time::timeout(limit, task).await.map_err(late)? })
 }
