@@ -38,7 +38,8 @@ impl<'a> Bench<'a> {
         };
         let steps = arguments.cases().into_iter().map(|case| match case {
             Case::Fanout => fan_out::CROWD_STEPS,
-            Case::Redis | Case::Lossless => 1,
+            Case::Redis => fan_out::REDIS_STEPS,
+            Case::Lossless => 1,
             Case::Subjects => many_subjects::STEPS,
             Case::Idle => idle::STEPS,
             Case::Replay => replay::STEPS * arguments.engines.len() as u64,

@@ -13,7 +13,10 @@ use crate::subjects::Subjects;
 use crate::{Outcome, nats, peer, redis};
 
 /// Steps of a round in [`crowds`].
-pub(crate) const CROWD_STEPS: u64 = 6;
+pub(crate) const CROWD_STEPS: u64 = 8;
+
+/// Steps of a round in [`redis()`].
+pub(crate) const REDIS_STEPS: u64 = 2;
 
 /// Connections that append at once where nothing may be lost.
 pub(crate) const PUBLISHERS: usize = 4;
@@ -27,7 +30,9 @@ pub(crate) fn crowds(bench: &mut Bench<'_>) -> Outcome<()> {
     let server = bench.start(&url)?;
     let sizes = bench.sizes;
     for round in bench.rounds() {
-        for (load, crowd) in [(Load::Busy, sizes.busy), (Load::Calm, sizes.calm), (Load::Large, sizes.large)] {
+        for (load, crowd) in
+            [(Load::Flood, sizes.flood), (Load::Busy, sizes.busy), (Load::Calm, sizes.calm), (Load::Large, sizes.large)]
+        {
             let name = |system: System| format!("{}, {}", load.name(&sizes), system.name());
             bench.step(&name(System::Sse), round, |bench| sse(bench, &server, load, crowd, APPENDERS));
             bench.step(&name(System::Nats), round, |bench| {
@@ -44,20 +49,21 @@ pub(crate) fn crowds(bench: &mut Bench<'_>) -> Outcome<()> {
     Ok(())
 }
 
-/// The busiest load with Redis Streams.
+/// The busiest loads with Redis Streams.
 pub(crate) fn redis(bench: &mut Bench<'_>) {
-    let (load, crowd) = (Load::Busy, bench.sizes.busy);
-    let name = format!("{}, {}", load.name(&bench.sizes), System::Redis.name());
+    let sizes = bench.sizes;
     for round in bench.rounds() {
-        bench.step(&name, round, |bench| {
-            let address = peer::address(redis::VARIABLE)?;
-            bench.results.version("Redis", redis::version(address)?);
-            let key = Subjects::new(1).at(0);
-            let readers = (0..crowd.readers).map(|_| RedisReader::new(&key)).collect();
-            let appenders = (0..APPENDERS).map(|_| RedisAppender::new(&key)).collect();
-            let delivery = deliver(address, readers, appenders, &Plan::new(&bench.sizes, crowd, None))?;
-            Ok(delivery.figures(load, System::Redis))
-        });
+        for (load, crowd) in [(Load::Flood, sizes.flood), (Load::Busy, sizes.busy)] {
+            bench.step(&format!("{}, {}", load.name(&sizes), System::Redis.name()), round, |bench| {
+                let address = peer::address(redis::VARIABLE)?;
+                bench.results.version("Redis", redis::version(address)?);
+                let key = Subjects::new(1).at(0);
+                let readers = (0..crowd.readers).map(|_| RedisReader::new(&key)).collect();
+                let appenders = (0..APPENDERS).map(|_| RedisAppender::new(&key)).collect();
+                let delivery = deliver(address, readers, appenders, &Plan::new(&sizes, crowd, None))?;
+                Ok(delivery.figures(load, System::Redis))
+            });
+        }
     }
 }
 

@@ -39,13 +39,16 @@ impl Bounds {
 /// All goals, in the order of the report.
 pub(crate) fn goals(engines: &[Engine]) -> Vec<Goal> {
     use Load::{
-        Busy, Bystanders, Calm, Ends, IdleApart, IdleTogether, Large, Lossless, Prefix, Replay, SubjectList, Subjects,
+        Busy, Bystanders, Calm, Ends, Flood, IdleApart, IdleTogether, Large, Lossless, Prefix, Replay, SubjectList,
+        Subjects,
     };
     use Quantity::{Appends, Delivered, Deliveries, Events, Memory, P99Latency, Processor, Time};
     use System::{Alone, First, Grpc, Http, Last, LookUps, Nats, NoReaders, Raw, Redis, Sse};
     let mut goals = vec![
         goal(Busy, Deliveries, Sse, Some(Nats), least(0.5, 0.9)),
         goal(Busy, Deliveries, Sse, Some(Redis), least(4.0, 8.0)),
+        goal(Flood, Deliveries, Sse, Some(Nats), None),
+        goal(Flood, Deliveries, Sse, Some(Redis), None),
         goal(Busy, P99Latency, Sse, Some(Nats), None),
         goal(Busy, P99Latency, Sse, Some(Redis), None),
         goal(Calm, P99Latency, Sse, Some(Nats), most(1.0)),

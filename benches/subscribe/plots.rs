@@ -27,7 +27,7 @@ pub(crate) fn draw(results: &Results, sizes: Sizes, folder: &Path) -> Outcome<()
 /// Every system at every load.
 fn lines(results: &Results, sizes: &Sizes, quantity: Quantity) -> Vec<Line> {
     let mut lines = Vec::new();
-    for load in [Load::Busy, Load::Calm, Load::Large, Load::Subjects] {
+    for load in [Load::Flood, Load::Busy, Load::Calm, Load::Large, Load::Subjects] {
         let of_load = results.series.iter().filter(|series| series.load == load && series.quantity == quantity);
         let bars: Vec<Line> = of_load
             .map(|series| {

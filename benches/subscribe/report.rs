@@ -47,7 +47,10 @@ impl<'a> Report<'a> {
 
     /// Whether there is something to draw: only fan-out is.
     pub(crate) fn has_plots(&self) -> bool {
-        self.results.series.iter().any(|series| matches!(series.load, Load::Busy | Load::Calm | Load::Large))
+        self.results
+            .series
+            .iter()
+            .any(|series| matches!(series.load, Load::Flood | Load::Busy | Load::Calm | Load::Large))
     }
 
     /// The whole report.

@@ -6,7 +6,9 @@ use crate::sizes::{Crowd, Sizes};
 /// What systems are put to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// As many deliveries as there can be.
+    /// Too many events to tell each reader of each alone.
+    Flood,
+    /// Many deliveries.
     Busy,
     /// As many readers at a rate that leaves time.
     Calm,
@@ -140,12 +142,13 @@ impl Series {
 impl Load {
     /// Whether events go to readers while they are appended.
     pub(crate) const fn is_live(self) -> bool {
-        matches!(self, Self::Busy | Self::Calm | Self::Large | Self::Lossless | Self::Subjects)
+        matches!(self, Self::Flood | Self::Busy | Self::Calm | Self::Large | Self::Lossless | Self::Subjects)
     }
 
     pub(crate) fn name(self, sizes: &Sizes) -> String {
         let crowd = |crowd: Crowd| format!("{} readers of one subject, {} events/s", crowd.readers, crowd.per_second);
         match self {
+            Self::Flood => crowd(sizes.flood),
             Self::Busy => crowd(sizes.busy),
             Self::Calm => crowd(sizes.calm),
             Self::Large => crowd(sizes.large),

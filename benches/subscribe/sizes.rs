@@ -12,7 +12,9 @@ pub(crate) struct Crowd {
 pub(crate) struct Sizes {
     /// How long a run under load takes.
     pub(crate) seconds: u64,
-    /// As many deliveries as there can be.
+    /// Too many events to tell each reader of each alone.
+    pub(crate) flood: Crowd,
+    /// Many deliveries.
     pub(crate) busy: Crowd,
     /// As many readers at a rate that leaves time.
     pub(crate) calm: Crowd,
@@ -39,6 +41,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) const FULL: Self = Self {
         seconds: 10,
+        flood: Crowd { readers: 1_000, per_second: 1_000 },
         busy: Crowd { readers: 1_000, per_second: 400 },
         calm: Crowd { readers: 1_000, per_second: 100 },
         large: Crowd { readers: 5_000, per_second: 20 },
@@ -55,6 +58,7 @@ impl Sizes {
 
     pub(crate) const QUICK: Self = Self {
         seconds: 2,
+        flood: Crowd { readers: 200, per_second: 1_000 },
         busy: Crowd { readers: 200, per_second: 400 },
         calm: Crowd { readers: 200, per_second: 100 },
         large: Crowd { readers: 500, per_second: 20 },
