@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::harness::CEILING;
-use crate::load::{PAUSE, token};
+use crate::load::{PAUSE, Replicas, token};
 use crate::sse::Reader;
 
 /// What a reader saw.
@@ -25,10 +25,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts to read from whatever server `url` names at the time.
-    pub fn start(url: watch::Receiver<String>) -> Self {
+    /// Starts to read from the first of the `replicas` of the time.
+    pub fn start(replicas: Replicas) -> Self {
         let until = watch::Sender::new(usize::MAX);
-        let task = tokio::spawn(follow(url, until.subscribe()));
+        let task = tokio::spawn(follow(replicas, until.subscribe()));
         Self { task, until }
     }
 
@@ -39,12 +39,12 @@ impl Follower {
     }
 }
 
-async fn follow(url: watch::Receiver<String>, mut until: watch::Receiver<usize>) -> Seen {
+async fn follow(replicas: Replicas, mut until: watch::Receiver<usize>) -> Seen {
     let client = Client::new();
     let mut seen = Seen { tokens: Vec::new(), connections: 0 };
     let mut cut = Instant::now();
     loop {
-        let stream = format!("{}/events/stream?recursive=true&subject=", *url.borrow());
+        let stream = format!("{}/events/stream?recursive=true&subject=", replicas.borrow()[0]);
         let request = client.get(stream).header("last-event-id", seen.tokens.len()).send().await;
         let Some(response) = request.ok().filter(|response| response.status() == 200) else {
             assert!(cut.elapsed() < CEILING, "the reader cannot come back");

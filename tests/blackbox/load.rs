@@ -22,6 +22,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long a client waits before it tries again.
 pub const PAUSE: Duration = Duration::from_millis(10);
 
+/// The types of events.
+pub const TYPES: [&str; 3] = ["made", "moved", "removed"];
+
 /// Appends of a hundred whose events carry an id.
 const NAMED_PERCENT: u64 = 50;
 
@@ -50,6 +53,9 @@ pub enum Answer {
     Open,
     PreconditionFailed,
 }
+
+/// The URLs of the servers that share one log, which may change.
+pub type Replicas = watch::Receiver<Vec<String>>;
 
 /// Sends one append.
 pub async fn append(request: RequestBuilder, body: &Value) -> Answer {
@@ -128,16 +134,23 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts clients, numbered so that no two are the same, that append to whatever server `url` names at the time.
-    pub fn start(url: &watch::Receiver<String>, clients: Range<u64>, seed: u64) -> Self {
+    /// Starts clients, numbered so that no two are the same, each append to any of the `replicas` of the time.
+    pub fn start(replicas: &Replicas, clients: Range<u64>, seed: u64) -> Self {
+        Self::start_paced(replicas, clients, seed, 0)
+    }
+
+    /// The same, each resting up to so many milliseconds before each append.
+    pub fn start_paced(replicas: &Replicas, clients: Range<u64>, seed: u64, rest_max: u64) -> Self {
         let (stopping, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |number| {
             let (http, random) = (Client::new(), Random::new(seed + number));
-            let mut writer = Writer { number, url: url.clone(), http, random, last: Some(0) };
+            let mut writer =
+                Writer { number, replicas: replicas.clone(), http, random, turn: seed.into(), last: Some(0) };
             let (stopping, acknowledged) = (Arc::clone(&stopping), Arc::clone(&acknowledged));
             tokio::spawn(async move {
                 let mut appends = Vec::new();
                 while !stopping.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(writer.random.below(rest_max + 1))).await;
                     let sent = writer.send(appends.len()).await;
                     acknowledged.fetch_add(u64::from(matches!(sent.fate, Fate::At(_))), Ordering::SeqCst);
                     appends.push(sent);
@@ -182,9 +195,11 @@ impl Load {
 /// One client. Nobody else writes to its subject.
 struct Writer {
     number: u64,
-    url: watch::Receiver<String>,
+    replicas: Replicas,
     http: Client,
     random: Random,
+    /// Picks the server of the next request.
+    turn: AtomicU64,
     /// The position of its last event, 0 for none; `None` while it does not know.
     last: Option<i64>,
 }
@@ -197,6 +212,7 @@ impl Writer {
         let tokens: Vec<_> = (0..count).map(|place| format!("{}-{number}-{place}", self.number)).collect();
         let mut events = tokens.iter().map(|token| {
             let mut event = event_body(&format!("client/{}", self.number), token.as_bytes());
+            event["type"] = (*self.random.of(&TYPES)).into();
             if is_named {
                 event["id"] = token.as_str().into();
             }
@@ -215,7 +231,8 @@ impl Writer {
     }
 
     fn post(&self, condition: Option<i64>) -> RequestBuilder {
-        let url = format!("{}/events", *self.url.borrow());
+        let mut pick = Random::new(self.turn.fetch_add(1, Ordering::Relaxed));
+        let url = format!("{}/events", pick.of(&self.replicas.borrow()));
         match condition {
             None => self.http.post(url),
             Some(0) => self.http.post(url).header("if-none-match", "*"),
@@ -253,17 +270,22 @@ impl Writer {
 
 /// The tokens in the log at `url`, which must have no hole: the n-th is at position n.
 pub async fn read_log(url: &str) -> Vec<String> {
+    read_events(url).await.iter().map(token).collect()
+}
+
+/// The events in the log at `url`, which must have no hole: the n-th is at position n.
+pub async fn read_events(url: &str) -> Vec<Value> {
     let client = Client::new();
-    let mut tokens = Vec::new();
+    let mut events = Vec::new();
     loop {
-        let page = format!("{url}/events/historic?recursive=true&subject=&limit=1000&from_id={}", tokens.len());
-        let page = history(&client, &page).await;
-        for event in page["events"].as_array().unwrap() {
-            assert_eq!(event["id"], tokens.len() + 1, "a hole, or an event out of order");
-            tokens.push(token(event));
+        let page = format!("{url}/events/historic?recursive=true&subject=&limit=1000&from_id={}", events.len());
+        let mut page = history(&client, &page).await;
+        for event in page["events"].as_array_mut().unwrap().drain(..) {
+            assert_eq!(event["id"], events.len() + 1, "a hole, or an event out of order");
+            events.push(event);
         }
         if page["has_more"] == false {
-            return tokens;
+            return events;
         }
     }
 }

@@ -50,7 +50,7 @@ impl Proxied {
     /// are open.
     async fn append_until(&self, seed: u64, reached: impl Fn() -> bool) -> (usize, usize) {
         let started = Instant::now();
-        let url = watch::Sender::new(self.server.url());
+        let url = watch::Sender::new(vec![self.server.url()]);
         let reader = Follower::start(url.subscribe());
         let mut load = Load::start(&url.subscribe(), 0..CLIENTS, seed);
         load.goes_on_until("enough commits are hit", PATIENCE, reached).await;

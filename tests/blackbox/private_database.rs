@@ -183,7 +183,8 @@ fn is_running(process: &str) -> bool {
     state.contains("(postgres)") && !state.contains(") Z ")
 }
 
-fn free_port(random: &mut Random) -> u16 {
+/// A port that is free now, and that the system gives to nobody by itself.
+pub fn free_port(random: &mut Random) -> u16 {
     loop {
         let port = u16::try_from(PORTS.start + random.below(PORTS.end - PORTS.start)).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

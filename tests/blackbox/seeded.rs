@@ -26,6 +26,12 @@ impl Random {
         self.next() % bound
     }
 
+    /// One of `choices`, which must have one.
+    pub fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        let place = self.below(choices.len() as u64);
+        &choices[usize::try_from(place).unwrap()]
+    }
+
     /// True `percent` times in a hundred.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent

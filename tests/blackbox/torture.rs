@@ -48,13 +48,13 @@ async fn the_server_is_killed(database: Option<&str>) {
     let envs: Vec<_> = database.map(|url| ("DATABASE_URL", url)).into_iter().collect();
     let mut random = Random::new(seed);
     let mut server = Server::start(&[], &envs).await;
-    let url = watch::Sender::new(server.url());
+    let url = watch::Sender::new(vec![server.url()]);
     let mut load = Load::start(&url.subscribe(), 0..CLIENTS, seed);
     let follower = Follower::start(url.subscribe());
     for _ in 0..KILLS {
         go_on(&mut load, &mut random).await;
         server = server.restart(&[], &envs).await;
-        url.send_replace(server.url());
+        url.send_replace(vec![server.url()]);
     }
     load.acknowledges(CLIENTS).await;
     let record = load.stop().await;
@@ -84,7 +84,7 @@ async fn the_database_is_killed(engine: Engine) {
     let mut random = Random::new(seed);
     let mut database = PrivateDatabase::start(engine, &mut random);
     let server = Server::start(&[], &[("DATABASE_URL", &database.url())]).await;
-    let url = watch::Sender::new(server.url());
+    let url = watch::Sender::new(vec![server.url()]);
     let mut load = Load::start(&url.subscribe(), 0..CLIENTS, seed);
     let follower = Follower::start(url.subscribe());
     for _ in 0..KILLS {
@@ -169,7 +169,7 @@ async fn two_servers_share(engine: Engine, variable: &str, swallowed_percent: u6
     let pair = Pair { servers, client: Client::new() };
     let pick = Pick::Percent(swallowed_percent, Random::new(seed));
     proxy.set(Some(Plan { fault: Fault::SwallowCommitAnswer, pick, most: u64::MAX }));
-    let urls = pair.servers.each_ref().map(|server| watch::Sender::new(server.url()));
+    let urls = pair.servers.each_ref().map(|server| watch::Sender::new(vec![server.url()]));
     let followers = urls.iter().map(|url| Follower::start(url.subscribe())).collect();
     let mut loads = [
         Load::start(&urls[0].subscribe(), 0..CLIENTS / 2, seed),
