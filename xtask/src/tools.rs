@@ -32,6 +32,7 @@ pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
         // For servers that a test starts itself because it kills them.
         ("EVENTS_DB_TEST_MARIADBD", program("mariadbd")?),
         ("EVENTS_DB_TEST_MARIADB_INSTALL_DB", program("mariadb-install-db")?),
+        ("EVENTS_DB_TEST_NATS_SERVER", program("nats-server")?),
         ("EVENTS_DB_TEST_POSTGRES_PROGRAMS", postgres.into()),
         ("EVENTS_DB_TEST_SETPRIV", program("setpriv")?),
         ("EVENTS_DB_TEST_PYTHON", python_environment(cache, &pinned)?.into()),
