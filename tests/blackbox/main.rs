@@ -18,6 +18,7 @@ mod peers;
 mod private_database;
 mod proto;
 mod proxy;
+mod readers;
 mod rest;
 mod seeded;
 mod sse;

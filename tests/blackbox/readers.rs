@@ -1,0 +1,8 @@
+//! Readers of every protocol and filter, on several replicas, while things break.
+
+mod connection;
+mod filter;
+mod nats;
+mod reader;
+mod scene;
+mod torture;

@@ -1,0 +1,102 @@
+//! Writers and readers on three replicas that share a database, while NATS, what it says or a replica fails: every
+//! reader's sequence equals the filtered log.
+
+use std::time::{Duration, Instant};
+
+use crate::databases;
+use crate::load::{Load, token};
+use crate::readers::reader::Readers;
+use crate::readers::scene::{Scene, Trouble};
+use crate::seeded::{self, Random};
+
+const CLIENTS: u64 = 12;
+const READERS: usize = 30;
+const CUTS: usize = 100;
+
+/// Cuts where readers are cut by what breaks, too, or where only hints change.
+const FEW_CUTS: usize = 40;
+
+const MARIADB: &str = "EVENTS_DB_TEST_MARIADB_URL";
+const POSTGRESQL: &str = "EVENTS_DB_TEST_POSTGRES_URL";
+
+/// Appends before the first reader comes.
+const HEAD: u64 = 100;
+
+/// The longest time between two appends of one client, in milliseconds.
+const REST_MAX: u64 = 100;
+
+/// How long the readers may take for all their cuts.
+const CUT_WITHIN: Duration = Duration::from_mins(4);
+
+async fn readers_see_the_log(variable: &str, trouble: Trouble, cuts: usize) {
+    let seed = seeded::seed();
+    let mut random = Random::new(seed);
+    let database = databases::fresh(variable, &format!("readers_{trouble:?}").to_lowercase()).await;
+    let mut scene = Scene::start(trouble, database.to_string(), &mut random).await;
+    let mut load = Load::start_paced(&scene.urls.subscribe(), 0..CLIENTS, seed, REST_MAX);
+    load.acknowledges(HEAD).await;
+    // Some begin beyond the head, which reaches them later.
+    let readers = Readers::start(READERS, cuts, 2 * HEAD, &scene.urls.subscribe(), &mut random);
+    let started = Instant::now();
+    while !readers.are_cut() {
+        assert!(started.elapsed() < CUT_WITHIN, "the readers are not cut as often as they are to be");
+        scene.break_once(&mut random).await;
+    }
+    let mut record = load.stop().await;
+    let (marker, log) = scene.end().await;
+    record.0.push(vec![marker]);
+    let (acknowledged, open) = record.compare(&log.iter().map(token).collect::<Vec<_>>());
+    println!("{acknowledged} acknowledged, {open} open, {} stored, cut within {:?}", log.len(), started.elapsed());
+    let ended = readers.finish(log).await;
+    assert!(ended == 0 || trouble == Trouble::ReplicaKilled, "{ended} streams were refused or ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_mariadb_without_nats() {
+    readers_see_the_log(MARIADB, Trouble::NoNats, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_postgresql_without_nats() {
+    readers_see_the_log(POSTGRESQL, Trouble::NoNats, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_mariadb_with_nats() {
+    readers_see_the_log(MARIADB, Trouble::Nothing, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_postgresql_with_nats() {
+    readers_see_the_log(POSTGRESQL, Trouble::Nothing, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_mariadb_while_nats_is_killed() {
+    readers_see_the_log(MARIADB, Trouble::NatsKilled, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_postgresql_while_nats_is_killed() {
+    readers_see_the_log(POSTGRESQL, Trouble::NatsKilled, CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_while_nats_is_flooded_with_false_hints() {
+    readers_see_the_log(MARIADB, Trouble::NatsFlooded, FEW_CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_while_nats_is_delayed() {
+    readers_see_the_log(POSTGRESQL, Trouble::NatsDelayed, FEW_CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_mariadb_while_replicas_are_killed() {
+    readers_see_the_log(MARIADB, Trouble::ReplicaKilled, FEW_CUTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_the_log_of_postgresql_while_replicas_are_killed() {
+    readers_see_the_log(POSTGRESQL, Trouble::ReplicaKilled, FEW_CUTS).await;
+}
