@@ -3,8 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
+use reqwest::Client;
+
 use crate::databases;
-use crate::load::{Load, token};
+use crate::harness::event_body;
+use crate::load::{Answer, Fate, Load, Record, Replicas, Sent, append, token};
 use crate::readers::reader::Readers;
 use crate::readers::scene::{Scene, Trouble};
 use crate::seeded::{self, Random};
@@ -99,4 +103,50 @@ async fn readers_see_the_log_of_mariadb_while_replicas_are_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_see_the_log_of_postgresql_while_replicas_are_killed() {
     readers_see_the_log(POSTGRESQL, Trouble::ReplicaKilled, FEW_CUTS).await;
+}
+
+/// Publishes a thousand events a second; what the servers hold up comes as soon as it can.
+async fn publish(number: u64, urls: Replicas) -> Vec<Sent> {
+    const CALLS: usize = 150;
+    const EVENTS: usize = 20;
+    let (http, mut random) = (Client::new(), Random::new(number));
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let mut sent = Vec::new();
+    for call in 0..CALLS {
+        ticks.tick().await;
+        let tokens: Vec<_> = (0..EVENTS).map(|place| format!("{number}-{call}-{place}")).collect();
+        let events = tokens.iter().map(|token| event_body(&format!("client/{number}"), token.as_bytes()));
+        let request = http.post(format!("{}/events", random.of(&urls.borrow())));
+        let Answer::Stored { positions, is_duplicate: false } = append(request, &events.collect()).await else {
+            panic!("nothing is in the way of an append");
+        };
+        sent.push(Sent { tokens, fate: Fate::At(positions) });
+    }
+    sent
+}
+
+async fn publishers_lose_nothing(variable: &str) {
+    let mut random = Random::new(seeded::seed());
+    let database = databases::fresh(variable, "readers_publishers").await;
+    let scene = Scene::start(Trouble::Nothing, database.to_string(), &mut random).await;
+    let readers = Readers::start(READERS, CUTS / 10, 0, &scene.urls.subscribe(), &mut random);
+    let started = Instant::now();
+    let publishers = (0..4).map(|number| tokio::spawn(publish(number, scene.urls.subscribe())));
+    let mut record = Record(try_join_all(publishers).await.expect("a publisher failed"));
+    let published = started.elapsed();
+    let (marker, log) = scene.end().await;
+    println!("{} events within {published:?}", log.len());
+    record.0.push(vec![marker]);
+    record.compare(&log.iter().map(token).collect::<Vec<_>>());
+    assert_eq!(readers.finish(log).await, 0, "streams were refused or ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_publishers_lose_nothing_on_mariadb() {
+    publishers_lose_nothing(MARIADB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_publishers_lose_nothing_on_postgresql() {
+    publishers_lose_nothing(POSTGRESQL).await;
 }
