@@ -136,6 +136,18 @@ impl Server {
         answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap()
     }
 
+    /// The value of a metric, the sum over all its labels.
+    pub async fn metric(&self, name: &str) -> usize {
+        let metrics = reqwest::get(self.at("/metrics")).await.unwrap().text().await.unwrap();
+        let values = metrics.lines().filter_map(|line| {
+            let labels = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            Some(labels.rsplit(' ').next()?.parse::<usize>().unwrap())
+        });
+        let values: Vec<_> = values.collect();
+        assert!(!values.is_empty(), "{name} is not in {metrics}");
+        values.iter().sum()
+    }
+
     /// Repeats `check` every 10 ms until it is `Ok`; fails with its last answer, or at once when the server is gone.
     pub async fn eventually<T>(&self, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
         let started = Instant::now();

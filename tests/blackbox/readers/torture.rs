@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use reqwest::Client;
+use tokio::sync::watch;
 
 use crate::databases;
-use crate::harness::event_body;
+use crate::harness::{Server, event_body};
 use crate::load::{Answer, Fate, Load, Record, Replicas, Sent, append, token};
 use crate::readers::reader::Readers;
 use crate::readers::scene::{Scene, Trouble};
@@ -103,6 +104,46 @@ async fn readers_see_the_log_of_mariadb_while_replicas_are_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_see_the_log_of_postgresql_while_replicas_are_killed() {
     readers_see_the_log(POSTGRESQL, Trouble::ReplicaKilled, FEW_CUTS).await;
+}
+
+/// All readers are on one replica, which is killed for good while the others append.
+async fn readers_leave_a_killed_replica(variable: &str) {
+    let seed = seeded::seed();
+    let mut random = Random::new(seed);
+    let database = databases::fresh(variable, "readers_leave").await;
+    let mut scene = Scene::start(Trouble::Nothing, database.to_string(), &mut random).await;
+    let killed = scene.servers.remove(0);
+    let others = scene.servers.iter().map(Server::url).collect::<Vec<_>>();
+    scene.urls.send_replace(others.clone());
+    let replicas = watch::Sender::new(vec![killed.url()]);
+    let readers = Readers::start(READERS, 0, 0, &replicas.subscribe(), &mut random);
+    let mut load = Load::start_paced(&scene.urls.subscribe(), 0..CLIENTS, seed, REST_MAX);
+    killed
+        .eventually("all readers are there", async || match killed.metric("app_active_event_streams").await {
+            READERS => Ok(()),
+            count => Err(format!("{count} are")),
+        })
+        .await;
+    load.acknowledges(HEAD).await;
+    killed.signal("KILL");
+    killed.wait_for_exit().await;
+    replicas.send_replace(others);
+    load.acknowledges(HEAD).await;
+    let mut record = load.stop().await;
+    let (marker, log) = scene.end().await;
+    record.0.push(vec![marker]);
+    record.compare(&log.iter().map(token).collect::<Vec<_>>());
+    assert!(readers.finish(log).await >= READERS, "each had to resume");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_killed_replica_resume_on_another_on_mariadb() {
+    readers_leave_a_killed_replica(MARIADB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_killed_replica_resume_on_another_on_postgresql() {
+    readers_leave_a_killed_replica(POSTGRESQL).await;
 }
 
 /// Publishes a thousand events a second; what the servers hold up comes as soon as it can.
