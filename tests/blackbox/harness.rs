@@ -148,6 +148,11 @@ impl Server {
         values.iter().sum()
     }
 
+    /// How many entries the system lists for the process: its open descriptors are `fd`, its threads `task`.
+    pub fn count_of(&self, list: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{list}", self.pid())).unwrap().count()
+    }
+
     /// Repeats `check` every 10 ms until it is `Ok`; fails with its last answer, or at once when the server is gone.
     pub async fn eventually<T>(&self, what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
         let started = Instant::now();

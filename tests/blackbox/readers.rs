@@ -1,8 +1,10 @@
 //! Readers of every protocol and filter, on several replicas, while things break.
 
 mod connection;
+mod crowd;
 mod filter;
 mod nats;
 mod reader;
 mod scene;
+mod stopped;
 mod torture;

@@ -69,6 +69,11 @@ impl Scene {
         self.urls.send_replace(self.servers.iter().map(Server::url).collect());
     }
 
+    /// Whether a replica has connected to NATS; fails where there is no proxy that could tell.
+    pub fn is_nats_used(&self) -> bool {
+        self.proxy.as_ref().expect("only a proxy can tell").is_used()
+    }
+
     /// Lets something break.
     pub async fn break_once(&mut self, random: &mut Random) {
         match self.trouble {
