@@ -39,6 +39,9 @@ const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Du
 /// How often failing appends are logged at the most.
 const APPEND_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How much longer than the service the kernel waits for a reader that takes nothing: the service has something to say.
+const SLOW_CLIENT_GRACE: Duration = Duration::from_secs(10);
+
 /// How often the certificate's files are looked at.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 
@@ -156,6 +159,9 @@ impl App {
             tokio::spawn(Arc::clone(certificate).watch_files(CERTIFICATE_LOOK, stop.clone()));
         }
         let limits = ConnectionLimits { connections_max: self.config.connections_max, ..ConnectionLimits::default() };
+        // The kernel counts a reader that has stopped as one that is gone.
+        let tcp_user_timeout = limits.tcp_user_timeout.max(self.config.slow_client_timeout + SLOW_CLIENT_GRACE);
+        let limits = ConnectionLimits { tcp_user_timeout, ..limits };
         let drain_timeout = self.config.drain_timeout;
         let until =
             listener::Shutdown { stop_accepting: stop.clone(), drain_timeout, hard_stop: CancellationToken::new() };

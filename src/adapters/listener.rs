@@ -5,6 +5,7 @@
 
 mod accept;
 mod connection;
+mod cut;
 pub mod limits;
 mod protocol;
 #[cfg(test)]

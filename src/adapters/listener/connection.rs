@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use futures_util::FutureExt;
+use futures_util::future::Inspect;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::{Oneshot, ServiceExt};
 
+use super::cut::{self, unless_cut};
 use super::limits::ConnectionLimits;
 use super::protocol::{HttpVersion, Opened, Replay, detect};
 use super::tls::ServerCertificate;
@@ -119,7 +122,9 @@ impl<S: HttpService> Connections<S> {
         match version {
             HttpVersion::Http1 => {
                 let connection = Box::pin(self.http1.serve_connection(TokioIo::new(stream), service));
-                Box::pin(self.drive(connection, http1::Connection::graceful_shutdown, opened, first_request_by))
+                let driven = self.drive(connection, http1::Connection::graceful_shutdown, opened, first_request_by);
+                // Given up, the connection is closed with the one response that it carries.
+                Box::pin(unless_cut(driven).map(|ended| ended.unwrap_or(Err(ConnectionError::Slow))))
             }
             HttpVersion::Http2 => {
                 let stream = stream.noting_http2_opening(opened.clone());
@@ -174,6 +179,8 @@ enum ConnectionError {
     SlowHandshake,
     #[error("no request came in time")]
     Silent,
+    #[error("the reader took nothing for too long")]
+    Slow,
     #[error("the HTTP connection failed")]
     Http(#[source] hyper::Error),
 }
@@ -225,7 +232,9 @@ struct TrackedExecutor {
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for TrackedExecutor {
     fn execute(&self, stream: F) {
         let hard_stop = self.hard_stop.clone();
-        self.tasks.spawn(async move { hard_stop.run_until_cancelled(stream).await.map(drop) });
+        // Given up, the stream is reset; the others of its connection go on.
+        let stream = unless_cut(stream);
+        self.tasks.spawn(async move { hard_stop.run_until_cancelled(stream).await.flatten().map(drop) });
     }
 }
 
@@ -238,10 +247,13 @@ struct RequestService<S> {
 impl<S: HttpService> hyper::service::Service<Request<Incoming>> for RequestService<S> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Oneshot<S, Request<Body>>;
+    type Future = Inspect<Oneshot<S, Request<Body>>, fn(&Result<Response<Body>, Infallible>)>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.opened.set();
-        self.service.clone().oneshot(request.map(Body::new))
+        self.service.clone().oneshot(request.map(Body::new)).inspect(|answer| match answer {
+            Ok(response) => cut::note(response),
+            Err(never) => match *never {},
+        })
     }
 }

@@ -114,7 +114,6 @@ async fn readers_that_stop_for_a_minute_lose_nothing_and_hold_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the server has no --slow-client-timeout yet"]
 async fn readers_that_are_cut_for_stopping_lose_nothing() {
     let server = Server::start(&["--slow-client-timeout", "10"], &[]).await;
     let stopping = STOPPING.iter().map(|(_, count)| count).sum::<usize>();
