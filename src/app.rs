@@ -22,6 +22,7 @@ use crate::adapters::metrics::operation::OperationLayer;
 use crate::adapters::metrics::{Metrics, MetricsError, Watched};
 use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
+use crate::adapters::notifier::nats::{NatsError, NatsNotifier};
 use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts, SeaOrmRepository, StoreConfig};
 use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
@@ -32,6 +33,7 @@ use crate::domain::service::{EventService, GroupReport, ServiceLimits};
 use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
 use crate::ports::event_repository::{EventRepository, ReadError};
+use crate::ports::notifier::Notifier;
 
 /// First and longest wait before the database is tried again at start.
 const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -69,6 +71,9 @@ pub enum StartError {
     /// The instruments cannot be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// NATS cannot be used, whether it is there or not.
+    #[error("NATS cannot be used")]
+    Nats(#[from] NatsError),
     /// The database went away right after it was opened.
     #[error("the database does not answer")]
     Read(#[from] ReadError),
@@ -124,7 +129,10 @@ impl App {
             tail_bytes_max: config.tail_bytes_max,
             slow_reader_patience: config.slow_client_timeout,
         };
-        let notifier = Arc::new(BroadcastNotifier::new());
+        let notifier: Arc<dyn Notifier> = match &config.nats {
+            Some(nats) => Arc::new(NatsNotifier::connect(&nats.urls, nats.subject.clone()).await?),
+            None => Arc::new(BroadcastNotifier::new()),
+        };
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
         service.start().await?;
         let metrics = Arc::new(Metrics::new(watched(&service, retries))?);

@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The database.
     pub database: DatabaseUrl,
+    /// How the processes of one database wake each other, if not by looking into it.
+    pub nats: Option<NatsServers>,
     /// The token every caller must show, if any.
     pub auth_token: Option<AuthToken>,
     /// Certificate chain and key, both as PEM, when TLS is on.
@@ -78,6 +80,15 @@ pub struct DatabaseUrl(String);
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthToken(String);
 
+/// NATS servers of one cluster. The URLs are never shown: they can carry credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsServers {
+    /// `nats://…` or `tls://…`, at least one.
+    pub urls: Vec<String>,
+    /// The subject of the wake-ups.
+    pub subject: String,
+}
+
 /// Where the certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -118,6 +129,12 @@ impl AuthToken {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl std::fmt::Debug for NatsServers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("NatsServers").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 
@@ -165,6 +182,7 @@ impl Config {
         Ok(Self {
             listen,
             database: environment.database_url()?.unwrap_or_else(|| DatabaseUrl(DATABASE_URL_DEFAULT.to_owned())),
+            nats: environment.nats()?,
             auth_token: environment.auth_token()?,
             tls: environment.tls_files()?,
             cors_allowed_origins: environment.cors_allowed_origins()?,
@@ -343,14 +361,35 @@ mod tests {
             ("TLS_CERT_FILE", "cert.pem"),
             ("TLS_KEY_FILE", "key.pem"),
             ("CORS_ALLOWED_ORIGINS", "example.org"),
+            ("NATS_URL", "http://u:s3cret@nats"),
+            ("NATS_URL", "u:s3cret@nats"),
+            ("NATS_URL", "nats://u:s3cret@nats,nats://"),
+            ("NATS_SUBJECT", "s3cret..x"),
+            ("NATS_SUBJECT", "s3cret.*"),
+            ("NATS_SUBJECT", "s3cret x"),
             ("RUST_LOG", "loud=very"),
         ] {
             let error = config(&[], &[(name, value)]).unwrap_err();
             assert!(error.contains(name) && !error.contains('\n'), "{error}");
             assert!(!error.contains("s3cret") || name == "MYSQL_PORT" || name == "MYSQL_HOST", "{error}");
         }
-        let config = config(&[], &[("DATABASE_URL", "mysql://u:s3cret@db/e"), ("AUTH_TOKEN", "s3cret")]).unwrap();
+        let secrets =
+            [("DATABASE_URL", "mysql://u:s3cret@db/e"), ("AUTH_TOKEN", "s3cret"), ("NATS_URL", "nats://s3cret@nats")];
+        let config = config(&[], &secrets).unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn nats_servers_are_a_list_with_a_subject() {
+        let nats = |variables: &[(&str, &str)]| config(&[], variables).unwrap().nats;
+        assert_eq!(nats(&[]), None);
+        assert_eq!(nats(&[("NATS_SUBJECT", "a.b")]), None);
+        let urls = vec!["nats://a:4222".to_owned(), "tls://b".to_owned()];
+        let list = ("NATS_URL", "nats://a:4222, tls://b");
+        let subject = "eventsdb.head".to_owned();
+        assert_eq!(nats(&[list]), Some(NatsServers { urls: urls.clone(), subject }));
+        let subject = "a.b".to_owned();
+        assert_eq!(nats(&[list, ("NATS_SUBJECT", "a.b")]), Some(NatsServers { urls, subject }));
     }
 
     #[test]

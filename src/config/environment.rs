@@ -4,10 +4,13 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{AuthToken, ConfigError, DatabaseUrl, TlsFiles};
+use crate::config::{AuthToken, ConfigError, DatabaseUrl, NatsServers, TlsFiles};
+
+/// Where processes of one database tell each other of new events.
+const NATS_SUBJECT_DEFAULT: &str = "eventsdb.head";
 
 /// Every variable that is read, in the spelling of the environment.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "DATABASE_URL",
     "MYSQL_USER",
     "MYSQL_PASSWORD",
@@ -18,6 +21,8 @@ const NAMES: [&str; 11] = [
     "TLS_CERT_FILE",
     "TLS_KEY_FILE",
     "CORS_ALLOWED_ORIGINS",
+    "NATS_URL",
+    "NATS_SUBJECT",
     "RUST_LOG",
 ];
 
@@ -34,6 +39,8 @@ pub(super) struct Environment {
     tls_cert_file: Option<String>,
     tls_key_file: Option<String>,
     cors_allowed_origins: Option<String>,
+    nats_url: Option<String>,
+    nats_subject: Option<String>,
     rust_log: Option<String>,
 }
 
@@ -100,6 +107,17 @@ impl Environment {
         origins.map(check_origin).collect()
     }
 
+    pub(super) fn nats(&self) -> Result<Option<NatsServers>, ConfigError> {
+        let subject = self.nats_subject.as_deref().unwrap_or(NATS_SUBJECT_DEFAULT);
+        let is_token = |token: &str| !token.is_empty() && !token.contains(['*', '>']);
+        if !subject.split('.').all(is_token) || subject.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(invalid("NATS_SUBJECT", "must be words separated by dots, without * and >"));
+        }
+        let Some(list) = &self.nats_url else { return Ok(None) };
+        let urls = list.split(',').map(str::trim).map(check_nats_url).collect::<Result<_, _>>()?;
+        Ok(Some(NatsServers { urls, subject: subject.to_owned() }))
+    }
+
     pub(super) fn log_filter(&self) -> Result<String, ConfigError> {
         let filter = self.rust_log.as_deref().unwrap_or("info");
         EnvFilter::try_new(filter).map_err(|error| invalid("RUST_LOG", &format!("is not a log filter: {error}")))?;
@@ -117,6 +135,17 @@ fn check_database_url(url: &str) -> Result<DatabaseUrl, ConfigError> {
             Err(error) => Err(invalid("DATABASE_URL", &format!("is not a URL: {error}"))),
         },
         Some(_) | None => Err(invalid("DATABASE_URL", "must start with sqlite://, mysql:// or postgres://")),
+    }
+}
+
+fn check_nats_url(url: &str) -> Result<String, ConfigError> {
+    match Url::parse(url) {
+        Ok(parsed) if !matches!(parsed.scheme(), "nats" | "tls") => {
+            Err(invalid("NATS_URL", "must start with nats:// or tls://"))
+        }
+        Ok(parsed) if parsed.host_str().is_none_or(str::is_empty) => Err(invalid("NATS_URL", "names no host")),
+        Ok(_) => Ok(url.to_owned()),
+        Err(error) => Err(invalid("NATS_URL", &format!("is not a URL: {error}"))),
     }
 }
 

@@ -86,6 +86,8 @@ Environment:
   DATABASE_URL          sqlite://FILE, mysql://… or postgres://… [default: sqlite://events.db]
   MYSQL_HOST, MYSQL_PORT, MYSQL_USER, MYSQL_PASSWORD, MYSQL_DATABASE_NAME
                         MySQL or MariaDB when DATABASE_URL is not set [defaults: localhost, 3306, root, root, root]
+  NATS_URL              nats://… or tls://…, separated by commas: wakes the other processes of the database
+  NATS_SUBJECT          the subject of these wake-ups [default: eventsdb.head]
   AUTH_TOKEN            the token that callers must send
   TLS_CERT_FILE, TLS_KEY_FILE
                         PEM files; both turn TLS on

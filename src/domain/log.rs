@@ -1,6 +1,6 @@
 //! The log as everybody reads it: its newest part from memory, what is older from the store.
 //!
-//! One task, [`Log::follow`], keeps the memory up to date and announces what comes, in order; everybody else only reads.
+//! One task, `Log::follow`, keeps the memory up to date and announces what comes, in order; everybody else only reads.
 
 mod feed;
 mod log_event;

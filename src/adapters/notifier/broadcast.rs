@@ -12,7 +12,8 @@ use crate::ports::notifier::Notifier;
 /// Hints kept for a listener that is behind. A later hint says all that an earlier one did, so a few are plenty.
 const HINTS_KEPT: usize = 16;
 
-/// Tells the listeners in this process.
+/// Tells the listeners in this process; clones tell the same.
+#[derive(Clone)]
 pub struct BroadcastNotifier {
     hints: broadcast::Sender<LogState>,
 }

@@ -108,13 +108,19 @@ async fn readers_see_the_log_of_postgresql_while_replicas_are_killed() {
 
 /// Without it, the tests above would say little about NATS.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the server does not know NATS_URL yet"]
 async fn replicas_connect_to_the_nats_they_are_told_of() {
     let mut random = Random::new(seeded::seed());
     let database = databases::fresh(MARIADB, "readers_nats").await;
     let scene = Scene::start(Trouble::NatsDelayed, database.to_string(), &mut random).await;
     let is_used = async || if scene.is_nats_used() { Ok(()) } else { Err("none is".to_owned()) };
     scene.servers[0].eventually("a replica is connected to NATS", is_used).await;
+    let woken = async || {
+        scene.servers[0].append("s", b"x").await;
+        let metrics = reqwest::get(scene.servers[1].at("/metrics")).await.unwrap().text().await.unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(r#"eventsdb_tail_wakes_total{cause="hint"}"#)).unwrap();
+        if line.ends_with(" 0") { Err(line.to_owned()) } else { Ok(()) }
+    };
+    scene.servers[1].eventually("a replica is woken by another one's hint", woken).await;
 }
 
 /// All readers are on one replica, which is killed for good while the others append.
