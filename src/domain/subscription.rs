@@ -8,6 +8,7 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::attribute::Subject;
 use crate::domain::filter::Filter;
@@ -127,7 +128,14 @@ pub(in crate::domain) struct Beginning {
     pub(in crate::domain) not_before: Option<Timestamp>,
 }
 
-/// An open subscription. Holds its slot until it is dropped, and no more than one page in memory.
+/// A page that is read while the one before it is sent.
+struct Ahead {
+    query: ReadQuery,
+    page: AbortOnDropHandle<Result<LogPage, ReadError>>,
+}
+
+/// An open subscription. Holds its slot until it is dropped, and no more than one page in memory, two while it catches up
+/// from the store.
 pub struct Subscription {
     log: Arc<Log>,
     registration: Registration,
@@ -142,6 +150,8 @@ pub struct Subscription {
     not_before: Option<Timestamp>,
     live_page_events: usize,
     phase: Phase,
+    /// Boxed, since most of the time there is none.
+    ahead: Option<Box<Ahead>>,
     heartbeat: Heartbeat,
 }
 
@@ -198,6 +208,7 @@ impl Subscription {
             not_before: beginning.not_before,
             live_page_events: pages.live_events,
             phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
+            ahead: None,
             heartbeat: Heartbeat::new(heartbeat),
         }
     }
@@ -215,7 +226,7 @@ impl Subscription {
         self.over.clone()
     }
 
-    /// The items one after the other. The reader's pace is the pace: nothing is read ahead.
+    /// The items one after the other. The reader's pace is the pace: no more than a page is read ahead.
     pub fn into_stream(self) -> impl Stream<Item = Result<SubscriptionItem, SubscriptionEnded>> + Send + 'static {
         let ended = Box::pin(self.registration.end().clone().cancelled_owned());
         stream::unfold(Some((self, ended)), |state| async move {
@@ -296,11 +307,14 @@ impl Subscription {
 
     async fn read_page(&mut self, through: Position) -> Result<Vec<Arc<LogEvent>>, ReadError> {
         self.query.through = through;
-        let LogPage { mut events, reached, is_from_store } = self.log.read(&self.query).await?;
+        let LogPage { mut events, reached, is_from_store } = self.next_page().await?;
         self.query.after = Some(reached);
         self.registration.note_progress(Some(reached), is_from_store && reached < through);
         if events.len() >= self.query.limit && self.phase != Phase::Live {
             self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
+        }
+        if is_from_store && reached < through && !events.is_empty() {
+            self.read_ahead();
         }
         if let Some(not_before) = self.not_before {
             let early = events.iter().take_while(|event| event.stored().recorded_or_happened() < not_before).count();
@@ -310,6 +324,21 @@ impl Subscription {
             }
         }
         Ok(events)
+    }
+
+    /// The page that `query` selects, perhaps read already.
+    async fn next_page(&mut self) -> Result<LogPage, ReadError> {
+        match self.ahead.take().filter(|ahead| ahead.query == self.query) {
+            Some(ahead) => ahead.page.await.unwrap_or_else(|fault| Err(ReadError::Unavailable(fault.into()))),
+            None => self.log.read(&self.query).await,
+        }
+    }
+
+    /// Begins to read the next page, so that store and reader work at the same time.
+    fn read_ahead(&mut self) {
+        let (log, query) = (Arc::clone(&self.log), self.query.clone());
+        let page = tokio::spawn(async move { log.read(&query).await });
+        self.ahead = Some(Box::new(Ahead { query: self.query.clone(), page: AbortOnDropHandle::new(page) }));
     }
 
     /// Reads the last events of the next subjects; `None` when there are no more of them.
