@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod attribute;
+pub mod context;
 pub mod event;
 pub mod filter;
 pub mod log;

@@ -28,6 +28,7 @@ pub(crate) async fn fill(url: &str, count: u64, subject: impl Fn(u64) -> String)
         subject: Subject::from_stored(subject(number)),
         time: None,
         data: data.clone(),
+        context: None,
     };
     let mut done = 0;
     while done < count {

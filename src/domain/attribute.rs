@@ -15,6 +15,18 @@ pub enum InvalidAttribute {
     /// The text has a character that `CloudEvents` forbids in strings.
     #[error("must not contain control characters or Unicode noncharacters")]
     ForbiddenCharacter,
+    /// The text is not a media type.
+    #[error("must be a media type (RFC 2046), such as application/json")]
+    NoMediaType,
+    /// The text has no scheme.
+    #[error("must be an absolute URI (RFC 3986), such as https://example.com/schema")]
+    NoUri,
+    /// The text has what no URI reference has.
+    #[error("must be a URI-reference (RFC 3986), in which {character:?} cannot stand here: escape it with %")]
+    NoUriReference {
+        /// The first character that cannot stand where it does.
+        character: char,
+    },
 }
 
 /// A text of an attribute, checked once by its constructor.
@@ -106,7 +118,7 @@ impl Subject {
     }
 }
 
-fn check_not_empty(text: &str) -> Result<(), InvalidAttribute> {
+pub(in crate::domain) fn check_not_empty(text: &str) -> Result<(), InvalidAttribute> {
     if text.is_empty() { Err(InvalidAttribute::Empty) } else { Ok(()) }
 }
 
@@ -114,10 +126,12 @@ fn check(text: &str) -> Result<(), InvalidAttribute> {
     if text.chars().nth(ATTRIBUTE_CHARS_MAX).is_some() {
         return Err(InvalidAttribute::TooLong);
     }
-    if text.chars().any(is_forbidden) {
-        return Err(InvalidAttribute::ForbiddenCharacter);
-    }
-    Ok(())
+    check_text(text)
+}
+
+/// Refuses what no string of a `CloudEvent` has.
+pub(in crate::domain) fn check_text(text: &str) -> Result<(), InvalidAttribute> {
+    if text.chars().any(is_forbidden) { Err(InvalidAttribute::ForbiddenCharacter) } else { Ok(()) }
 }
 
 /// Source: `CloudEvents` 1.0.2, "Type System", String: control characters and noncharacters are disallowed.

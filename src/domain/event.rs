@@ -1,9 +1,12 @@
 //! An event before and after it is stored.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::domain::append::EventKey;
 use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
+use crate::domain::context::{Context, GivenTime};
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
@@ -22,6 +25,8 @@ pub struct NewEvent {
     pub time: Option<Timestamp>,
     /// The payload, opaque to the store.
     pub data: Bytes,
+    /// What it says beside that; `None` for an event of the plain interfaces.
+    pub context: Option<Box<Context>>,
 }
 
 /// An event as the log holds it.
@@ -44,6 +49,8 @@ pub struct StoredEvent {
     pub recorded_time: Option<Timestamp>,
     /// The payload, opaque to the store.
     pub data: Bytes,
+    /// What it says beside that; `None` for an event of the plain interfaces.
+    pub context: Option<Box<Context>>,
 }
 
 impl NewEvent {
@@ -53,16 +60,17 @@ impl NewEvent {
         self.id.as_ref().map(|id| (&self.event_source, id))
     }
 
-    /// Bytes that count against the limit of an event: the payload.
+    /// Bytes that count against the limit of an event: the payload and the context.
     #[must_use]
-    pub fn data_bytes(&self) -> usize {
-        self.data.len()
+    pub fn content_bytes(&self) -> usize {
+        self.data.len() + context_bytes(self.context.as_deref())
     }
 
     /// Bytes that the event takes in a queue or a batch: payload and attributes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.data.len()
+            + context_bytes(self.context.as_deref())
             + self.event_source.as_str().len()
             + self.event_type.as_str().len()
             + self.subject.as_str().len()
@@ -81,6 +89,7 @@ impl NewEvent {
             time: self.time.unwrap_or(recorded),
             recorded_time: Some(recorded),
             data: self.data,
+            context: self.context,
         }
     }
 }
@@ -99,26 +108,48 @@ impl StoredEvent {
         self.recorded_time.unwrap_or(self.time)
     }
 
-    /// Whether `event`, sent now, is this event sent again. A time that the producer leaves out is the recorded one.
+    /// The attribute `time` as its producer gave it; `None` when the event came without.
+    #[must_use]
+    pub fn given_time(&self) -> Option<Cow<'_, str>> {
+        match &self.context {
+            Some(context) => context.time.text(self.time),
+            None => Some(self.time.to_rfc3339().into()),
+        }
+    }
+
+    /// Whether `event`, sent now, is this event sent again, in the same form or another. A time that the producer leaves
+    /// out is the recorded one.
     #[must_use]
     pub fn has_content_of(&self, event: &NewEvent) -> bool {
-        let has_time = match event.time {
-            Some(time) => self.time == time,
-            None => self.recorded_time.is_none_or(|recorded| recorded == self.time),
+        let has_time = match (event.time, &self.context) {
+            (Some(time), _) => self.time == time && !self.came_without_time(),
+            (None, Some(_)) => self.came_without_time(),
+            (None, None) => self.recorded_time.is_none_or(|recorded| recorded == self.time),
         };
+        let (plain, context) = (Context::default(), self.context.as_deref());
         has_time
             && self.event_source == event.event_source
             && self.event_type == event.event_type
             && self.subject == event.subject
             && self.data == event.data
+            && context.unwrap_or(&plain).says_what(event.context.as_deref().unwrap_or(&plain))
+    }
+
+    fn came_without_time(&self) -> bool {
+        self.context.as_ref().is_some_and(|context| context.time == GivenTime::Absent)
     }
 
     /// Bytes that the event takes on its way to a reader, near enough to bound a page.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.data.len()
+            + context_bytes(self.context.as_deref())
             + self.event_source.as_str().len()
             + self.event_type.as_str().len()
             + self.subject.as_str().len()
     }
+}
+
+fn context_bytes(context: Option<&Context>) -> usize {
+    context.map_or(0, Context::size_bytes)
 }

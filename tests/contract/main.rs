@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 
 mod append;
+mod contexts;
 mod cost;
 mod delete;
 mod filter;
@@ -52,6 +53,8 @@ contract!(
         append::recorded_time_never_falls,
         append::events_are_kept_as_given,
         append::missing_time_is_the_recorded_one,
+        contexts::contexts_are_kept_as_given,
+        contexts::context_tells_a_duplicate_from_a_conflict,
         delete::newest_position_is_not_reused_after_delete,
         delete::deletes_what_matches_within_its_bounds,
         delete::deletes_more_than_a_chunk_and_counts,

@@ -20,6 +20,7 @@ pub(crate) fn event(subject: &str) -> NewEvent {
         subject: self::subject(subject),
         time: None,
         data: Bytes::from_static(b"some data"),
+        context: None,
     }
 }
 

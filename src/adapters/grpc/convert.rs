@@ -25,6 +25,7 @@ pub(super) fn new_event(request: proto::CreateEventRequest) -> Result<NewEvent, 
         subject: Subject::named(request.subject).map_err(in_field("subject"))?,
         time: None,
         data: request.data,
+        context: None,
     })
 }
 
@@ -263,6 +264,7 @@ mod tests {
             time: Timestamp::parse("2024-05-01T12:00:00.123456Z").unwrap(),
             recorded_time: None,
             data: Bytes::from(vec![0; 1 << 20]),
+            context: None,
         };
         let size_bytes = stored.size_bytes();
         let event = event(stored);

@@ -17,5 +17,6 @@ pub(super) fn stored(id: i64) -> StoredEvent {
         time: Timestamp::from_unix_micros(0).expect("a time"),
         recorded_time: None,
         data: Bytes::from_static(b"data"),
+        context: None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod append;
 mod connect;
+mod context;
 mod delete;
 mod durability;
 mod fault;

@@ -65,6 +65,7 @@ fn event(fields: Fields<'_>) -> Result<NewEvent, ApiError> {
         subject: attribute("subject", subject, Subject::named)?,
         data: decode(&required("data", data)?)?,
         time: optional("time", time)?.map(|text| read_time(&text)).transpose()?,
+        context: None,
     })
 }
 

@@ -66,6 +66,7 @@ mod tests {
             subject: Subject::from_stored(subject.to_owned()),
             time: None,
             data: Bytes::new(),
+            context: None,
         }
     }
 

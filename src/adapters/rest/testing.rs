@@ -48,6 +48,7 @@ pub(super) fn stored_event(position: i64, subject: &str, data: &[u8]) -> StoredE
         time: Timestamp::parse("2024-05-01T12:00:00Z").expect("a time"),
         recorded_time: None,
         data: Bytes::copy_from_slice(data),
+        context: None,
     }
 }
 

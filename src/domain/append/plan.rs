@@ -150,6 +150,7 @@ mod tests {
             subject: subject(about),
             time: None,
             data: Bytes::from_static(data.as_bytes()),
+            context: None,
         }
     }
 

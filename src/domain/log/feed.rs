@@ -118,6 +118,7 @@ mod tests {
             subject: Subject::from_stored(String::new()),
             time: None,
             data: Bytes::from(vec![0; bytes]),
+            context: None,
         };
         let recorded = Timestamp::from_unix_micros(7).unwrap();
         FreshEvents { first: position(first), events: vec![event; 2], recorded, epoch: 0 }

@@ -21,5 +21,6 @@ pub(in crate::domain) fn stored(at: i64, subject: &str) -> StoredEvent {
         time: Timestamp::from_unix_micros(at).expect("a time"),
         recorded_time: Some(Timestamp::from_unix_micros(at).expect("a time")),
         data: Bytes::from_static(b"data"),
+        context: None,
     }
 }

@@ -198,9 +198,9 @@ impl EventService {
 
     fn check(&self, request: &AppendRequest) -> Result<(), AppendEventsError> {
         let limits = &self.core.limits;
-        let too_large = request.events.iter().find(|event| event.data_bytes() > limits.event_bytes_max);
+        let too_large = request.events.iter().find(|event| event.content_bytes() > limits.event_bytes_max);
         if let Some(event) = too_large {
-            let (bytes, bytes_max) = (event.data_bytes(), limits.event_bytes_max);
+            let (bytes, bytes_max) = (event.content_bytes(), limits.event_bytes_max);
             return Err(AppendEventsError::TooLarge { bytes, bytes_max });
         }
         let (events, events_max) = (request.events.len(), limits.batch_events_max);
@@ -360,6 +360,7 @@ mod tests {
             subject: Subject::from_stored(String::new()),
             time: None,
             data: Bytes::from(vec![0; bytes]),
+            context: None,
         };
         AppendRequest { events: vec![event; count], preconditions: Vec::new() }
     }

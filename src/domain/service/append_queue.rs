@@ -159,6 +159,7 @@ mod tests {
             subject: Subject::from_stored(String::new()),
             time: None,
             data: Bytes::from(vec![0; bytes]),
+            context: None,
         };
         AppendRequest { events: vec![event; events], preconditions: Vec::new() }
     }

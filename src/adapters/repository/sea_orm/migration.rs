@@ -1,6 +1,7 @@
 //! The schema, and the takeover of a Go service's database.
 
 mod deletion_count;
+mod event_context;
 mod event_keys;
 mod log_tables;
 mod subject_entries;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(event_keys::Migration),
             Box::new(subject_entries::Migration),
             Box::new(deletion_count::Migration),
+            Box::new(event_context::Migration),
         ]
     }
 }

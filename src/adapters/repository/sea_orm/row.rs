@@ -7,13 +7,14 @@ use sea_orm::sqlx::sqlite::SqliteRow;
 use sea_orm::sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type, ValueRef};
 use time::{Date, PrimitiveDateTime, Time};
 
+use crate::adapters::repository::sea_orm::context;
 use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
 /// The columns of an event, in the order in which they are read.
-pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_id";
+pub(super) const EVENT_COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_id, context";
 
 impl FromRow<'_, SqliteRow> for StoredEvent {
     fn from_row(row: &SqliteRow) -> Result<Self, Error> {
@@ -68,6 +69,7 @@ where
         time: time_at(4)?.ok_or_else(|| undecodable("an event has no time"))?,
         recorded_time: time_at(5)?,
         data: Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(6)?),
+        context: row.try_get_unchecked::<Option<Vec<u8>>, _>(8)?.as_deref().map(context::decode).transpose()?,
     })
 }
 

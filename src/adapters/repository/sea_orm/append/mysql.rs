@@ -316,7 +316,7 @@ impl Script {
     fn insert(&mut self, first: Option<Position>, recorded: &str, rows: &[Row<'_>]) {
         let mut is_open = false;
         for (index, row) in rows.iter().enumerate() {
-            let row_bytes = row.event.size_bytes() * 2 + ROW_BYTES;
+            let row_bytes = row.bytes() * 2 + ROW_BYTES;
             if self.packet().len() + row_bytes > self.packet_bytes && is_open {
                 self.packets.push(String::with_capacity(self.packet_bytes));
                 is_open = false;
@@ -327,7 +327,7 @@ impl Script {
                 self.separate();
                 self.push(
                     "INSERT INTO events \
-                     (id, source, type, subject, time, recorded_at, data, event_key, event_id) VALUES (",
+                     (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) VALUES (",
                 );
                 is_open = true;
             }
@@ -357,7 +357,7 @@ impl Script {
         sql.push_str(recorded);
         sql.push_str(", ");
         push_hex(sql, &event.data);
-        for value in [row.key.as_ref().map(Key::as_slice), row.id().map(str::as_bytes)] {
+        for value in [row.key.as_ref().map(Key::as_slice), row.id().map(str::as_bytes), row.context.as_deref()] {
             sql.push_str(", ");
             match value {
                 Some(bytes) => push_hex(sql, bytes),

@@ -40,11 +40,13 @@ const APPEND_NEW: &str = "\
         UPDATE event_writer SET commit_number = $3 / (fence = $4)::int, position = head.before + $1, used_at = $5 \
         FROM head WHERE writer = $6 RETURNING 1), \
     inserted AS ( \
-        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
         SELECT head.before + given.place, given.source, given.type, given.subject, \
-            COALESCE(given.time, head.recorded_at), head.recorded_at, given.data, given.event_key, given.event_id \
+            COALESCE(given.time, head.recorded_at), head.recorded_at, given.data, given.event_key, given.event_id, \
+            given.context \
         FROM head, unnest($7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bytea[], $12::bytea[], \
-            $13::text[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)) \
+            $13::text[], $14::bytea[]) WITH ORDINALITY \
+            AS given (source, type, subject, time, data, event_key, event_id, context, place)) \
     SELECT (head.before + $1) / (SELECT count(*) FROM writer), recorded_at FROM head";
 
 /// The same for a lone row, which needs no arrays: the server takes a quarter less time. Without a writer's row there is
@@ -56,17 +58,17 @@ const APPEND_ONE: &str = "\
     writer AS ( \
         UPDATE event_writer SET commit_number = $2 / (fence = $3)::int, position = head.position, used_at = $4 \
         FROM head WHERE writer = $5 RETURNING event_writer.position) \
-    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
     SELECT (SELECT position FROM writer), $6::text, $7::text, $8::text, COALESCE($9::timestamptz, recorded_at), \
-        recorded_at, $10::bytea, $11::bytea, $12::text \
+        recorded_at, $10::bytea, $11::bytea, $12::text, $13::bytea \
     FROM head RETURNING id, recorded_at";
 
 const INSERT: &str = "\
-    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+    INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
     SELECT $1 + given.place - 1, given.source, given.type, given.subject, COALESCE(given.time, $2), $2, given.data, \
-        given.event_key, given.event_id \
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[]) \
-        WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, place)";
+        given.event_key, given.event_id, given.context \
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[], \
+        $10::bytea[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, context, place)";
 
 const NOTE: &str = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3, used_at = $4 \
      WHERE writer = $5";
@@ -215,7 +217,7 @@ fn recorded_at(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
 fn part(rows: &[Row<'_>], bytes_max: usize) -> usize {
     let mut bytes = 0_usize;
     let fitting = rows.iter().take_while(|row| {
-        bytes += row.event.size_bytes() + ROW_BYTES;
+        bytes += row.bytes() + ROW_BYTES;
         bytes <= bytes_max
     });
     fitting.count().max(1)
@@ -234,6 +236,7 @@ fn append_one<'q>(commit: &'q Commit, row: &'q Row<'_>) -> Query<'q> {
         .bind(event.data.as_ref())
         .bind(key)
         .bind(row.id())
+        .bind(row.context.as_deref())
 }
 
 fn append_many<'q>(commit: &'q Commit, rows: &[Row<'_>]) -> Query<'q> {
@@ -258,6 +261,7 @@ fn bind_rows<'q>(query: Query<'q>, rows: &[Row<'_>]) -> Query<'q> {
         .bind(column(rows, |row| row.event.data.as_ref()))
         .bind(column(rows, |row| row.key.as_ref().map(Key::as_slice)))
         .bind(column(rows, |row| row.id()))
+        .bind(column(rows, |row| row.context.as_deref()))
 }
 
 fn column<'r, T>(rows: &'r [Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T> {

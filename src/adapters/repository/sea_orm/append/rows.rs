@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::adapters::repository::sea_orm::context;
 use crate::domain::append::EventKey;
 use crate::domain::attribute::EventId;
 use crate::domain::event::NewEvent;
@@ -10,20 +11,31 @@ use crate::domain::event::NewEvent;
 pub(in crate::adapters::repository::sea_orm) type Key = [u8; 16];
 
 /// A row to be inserted.
-#[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) event: &'a NewEvent,
     pub(super) key: Option<Key>,
+    /// The column `context`.
+    pub(super) context: Option<Vec<u8>>,
 }
 
 impl Row<'_> {
     pub(super) fn id(&self) -> Option<&str> {
         self.event.id.as_ref().map(EventId::as_str)
     }
+
+    /// Bytes of what the producer gave, as they are stored.
+    pub(super) fn bytes(&self) -> usize {
+        self.event.size_bytes() + self.context.as_ref().map_or(0, Vec::len)
+    }
 }
 
 pub(super) fn rows<'a>(events: &[&'a NewEvent]) -> Vec<Row<'a>> {
-    events.iter().map(|event| Row { event, key: event.key().map(key) }).collect()
+    let row = |event: &&'a NewEvent| Row {
+        event,
+        key: event.key().map(key),
+        context: event.context.as_deref().map(context::encode),
+    };
+    events.iter().map(row).collect()
 }
 
 /// The first 16 bytes of SHA-256 of the source, a zero byte and the id. No source has a zero byte.

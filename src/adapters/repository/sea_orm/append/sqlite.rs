@@ -30,7 +30,7 @@ const INSERT_ROWS: [usize; 5] = [128, 32, 8, 2, 1];
 /// Keys or subjects looked up by one statement, in few fixed sizes for the same reason.
 const LOOK_UPS: [usize; 3] = [100, 10, 1];
 
-const COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_key, event_id";
+const COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_key, event_id, context";
 
 const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) VALUES (?, 0, 0, 0, ?) \
      ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
@@ -40,7 +40,7 @@ const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, pos
 const TEXT_ROWS_MAX: usize = 256;
 
 /// A row's parameters in a text.
-const ROW_PARAMETERS: usize = 7;
+const ROW_PARAMETERS: usize = 8;
 
 /// Locks the log and takes places.
 const BEGIN: &str = "\
@@ -98,7 +98,7 @@ impl SqliteWriter {
             while left.len() >= size {
                 let (chunk, others) = left.split_at(size);
                 left = others;
-                let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; size].join(", ");
+                let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; size].join(", ");
                 let sql = format!("INSERT INTO events ({COLUMNS}) VALUES {values}");
                 let mut query = sqlx::query(AssertSqlSafe(sql));
                 for (row, place) in chunk.iter().zip(places.by_ref()) {
@@ -246,9 +246,10 @@ fn text(size: usize, catches_up: bool) -> String {
     let mut sql = "\
         BEGIN IMMEDIATE; \
         UPDATE event_head SET position = position + ?, recorded_at = max(coalesce(recorded_at, ?), ?) WHERE id = 1; \
-        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id) \
+        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, \
+                context) \
             SELECT position - ? + column1, column2, column3, column4, coalesce(column5, recorded_at), recorded_at, \
-                column6, column7, column8 FROM event_head CROSS JOIN (VALUES "
+                column6, column7, column8, column9 FROM event_head CROSS JOIN (VALUES "
         .to_owned();
     for row in 1..=size {
         let separator = if row == 1 { "" } else { ", " };
@@ -298,6 +299,7 @@ fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: i64, row: &Row<'_
         .bind(event.data.as_ref())
         .bind(row.key.as_ref().map(Key::as_slice))
         .bind(row.id())
+        .bind(row.context.as_deref())
 }
 
 fn bind_row<'q>(query: Query<'q>, row: &Row<'_>) -> Query<'q> {
@@ -310,4 +312,5 @@ fn bind_row<'q>(query: Query<'q>, row: &Row<'_>) -> Query<'q> {
         .bind(event.data.as_ref())
         .bind(row.key.as_ref().map(Key::as_slice))
         .bind(row.id())
+        .bind(row.context.as_deref())
 }

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use sea_orm::sqlx::Error;
 
+use crate::adapters::repository::sea_orm::context;
 use crate::adapters::repository::sea_orm::row::{position, timestamp, undecodable};
 use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
@@ -77,6 +78,11 @@ impl<'a> Cursor<'a> {
         usize::try_from(self.some_number()?).map_err(undecodable)
     }
 
+    /// The length of what may not be there.
+    fn some_length(&mut self) -> Result<Option<usize>, Error> {
+        self.number()?.map(|length| usize::try_from(length).map_err(undecodable)).transpose()
+    }
+
     fn bytes(&mut self, length: usize) -> Result<&'a [u8], Error> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(torn)?;
         self.rest = rest;
@@ -96,10 +102,11 @@ impl Packed for StoredEvent {
     fn packing(id: &str) -> String {
         let large = char::from(LARGE);
         format!(
-            "CASE WHEN octet_length(data) > {LARGE_BYTES} THEN '{large}' ELSE \
+            "CASE WHEN octet_length(data) + ifnull(octet_length(context), 0) > {LARGE_BYTES} THEN '{large}' ELSE \
              {id} || ',' || time || ',' || ifnull(recorded_at, '') || ',' || octet_length(source) || ',' || \
              octet_length(type) || ',' || octet_length(subject) || ',' || octet_length(data) || ',' || \
-             ifnull(octet_length(event_id), '') || ',' || source || type || subject || ifnull(event_id, '') || data END"
+             ifnull(octet_length(event_id), '') || ',' || ifnull(octet_length(context), '') || ',' || source || type || \
+             subject || ifnull(event_id, '') || ifnull(context, '') || data END"
         )
     }
 
@@ -109,7 +116,7 @@ impl Packed for StoredEvent {
         let recorded_time = packed.number()?.map(timestamp).transpose()?;
         let [event_source, event_type, subject, data] =
             [packed.length()?, packed.length()?, packed.length()?, packed.length()?];
-        let id = packed.number()?.map(|length| usize::try_from(length).map_err(undecodable)).transpose()?;
+        let [id, context] = [packed.some_length()?, packed.some_length()?];
         Ok(Self {
             position: place,
             time,
@@ -118,6 +125,7 @@ impl Packed for StoredEvent {
             event_type: EventType::from_stored(packed.text(event_type)?),
             subject: Subject::from_stored(packed.text(subject)?),
             id: id.map(|length| packed.text(length)).transpose()?.map(EventId::from_stored),
+            context: context.map(|length| context::decode(packed.bytes(length)?)).transpose()?,
             data: Bytes::copy_from_slice(packed.bytes(data)?),
         })
     }
