@@ -8,7 +8,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_source_info(true).open_file("eventsdb.proto")?;
+    compiler.include_source_info(true).include_imports(true);
+    for file in ["eventsdb.proto", "io/cloudevents/v1/cloudevents.proto"] {
+        compiler.open_file(file)?;
+    }
     // Server reflection answers with these descriptors.
     fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let descriptors = compiler.file_descriptor_set();

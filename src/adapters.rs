@@ -2,6 +2,7 @@
 
 pub mod api_error;
 pub mod authenticator;
+pub mod cloudevents;
 pub mod grpc;
 pub mod listener;
 pub mod metrics;

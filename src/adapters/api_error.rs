@@ -126,6 +126,18 @@ impl ApiError {
         Self::new(ApiErrorKind::InvalidArgument, format!("{name} {problem}"))
     }
 
+    /// The same of the event at `index` of a batch.
+    #[must_use]
+    pub fn of_event(self, index: usize) -> Self {
+        Self { detail: format!("[{index}].{}", self.detail), ..self }
+    }
+
+    /// The same of a header, whose name is that of the field after `prefix`.
+    #[must_use]
+    pub fn in_header(self, prefix: &str) -> Self {
+        Self { detail: format!("{prefix}{}", self.detail), ..self }
+    }
+
     /// The attribute called `name` is wrong.
     #[must_use]
     pub fn attribute(name: &str, problem: InvalidAttribute) -> Self {

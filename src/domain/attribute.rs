@@ -98,6 +98,13 @@ attribute! {
     Subject
 }
 
+impl Default for Subject {
+    /// That of an event that came without.
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
+
 impl Subject {
     /// Takes `text` as a subject. An empty one is legal: the event came without.
     ///

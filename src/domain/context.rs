@@ -73,6 +73,9 @@ pub struct Uri(String);
 /// The media type that JSON data without one has. Source: `CloudEvents` 1.0.2, `datacontenttype`.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 
+/// The media type of text that came without one, where nothing would tell it from JSON.
+const TEXT_MEDIA_TYPE: &str = "text/plain";
+
 /// The media type of a protobuf message that came without one.
 const PROTOBUF_MEDIA_TYPE: &str = "application/protobuf";
 
@@ -88,7 +91,7 @@ impl Context {
         time + type_url + media_type + schema + extensions.sum::<usize>()
     }
 
-    /// The content type where one must be told: what JSON without one implies is said in other forms.
+    /// The content type where one must be told: what one form implies is said in others.
     ///
     /// Source: `CloudEvents` 1.0.2, `datacontenttype`, on translating events to another format.
     #[must_use]
@@ -97,7 +100,8 @@ impl Context {
             (Some(media_type), _) => Some(media_type.as_str()),
             (None, DataForm::Json) => Some(JSON_MEDIA_TYPE),
             (None, DataForm::Protobuf { .. }) => Some(PROTOBUF_MEDIA_TYPE),
-            (None, DataForm::Absent | DataForm::Binary | DataForm::Text) => None,
+            (None, DataForm::Text) => Some(TEXT_MEDIA_TYPE),
+            (None, DataForm::Absent | DataForm::Binary) => None,
         }
     }
 

@@ -5,9 +5,7 @@
 
 use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
+use crate::adapters::cloudevents::{write_base64, write_json_text};
 use crate::domain::event::StoredEvent;
 use crate::domain::service::History;
 
@@ -24,11 +22,11 @@ pub(super) fn write_event(out: &mut Vec<u8>, event: &StoredEvent) {
     out.extend_from_slice(b"{\"id\":");
     write_to(out, event.position.get());
     out.extend_from_slice(b",\"source\":");
-    write_text(out, event.event_source.as_str());
+    write_json_text(out, event.event_source.as_str());
     out.extend_from_slice(b",\"type\":");
-    write_text(out, event.event_type.as_str());
+    write_json_text(out, event.event_type.as_str());
     out.extend_from_slice(b",\"subject\":");
-    write_text(out, event.subject.as_str());
+    write_json_text(out, event.subject.as_str());
     out.extend_from_slice(b",\"time\":\"");
     out.extend_from_slice(event.time.to_rfc3339().as_bytes());
     out.extend_from_slice(b"\",\"data\":\"");
@@ -60,20 +58,9 @@ pub(super) fn history(history: &History) -> Vec<u8> {
     out
 }
 
-/// Appends `text` to `out` as a JSON string.
-pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a text is always JSON, and memory takes it");
-}
-
 /// Appends `value` to `out` as it is displayed.
 pub(super) fn write_to(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("memory takes everything");
-}
-
-fn write_base64(out: &mut Vec<u8>, data: &[u8]) {
-    let start = out.len();
-    out.resize(start + data.len().div_ceil(3) * 4, 0);
-    STANDARD.encode_slice(data, &mut out[start..]).expect("the room is as long as the encoding");
 }
 
 #[cfg(test)]

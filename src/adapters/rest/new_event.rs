@@ -5,24 +5,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::adapters::api_error::ApiError;
+use crate::adapters::cloudevents::{JsonValue, decode_base64};
 use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::event::NewEvent;
 use crate::domain::timestamp::Timestamp;
-
-/// Source: Go 1, `base64.StdEncoding`: padding must be there, stray bits in the last digit do not matter.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
-);
 
 /// The fields that count; others are ignored.
 const FIELDS: [&str; 6] = ["source", "type", "subject", "data", "time", "id"];
@@ -44,9 +33,8 @@ pub(super) fn parse(body: &[u8]) -> Result<NewEvents, ApiError> {
     if text.trim_ascii_start().starts_with('[') {
         let batch: Vec<Fields<'_>> =
             serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON array of objects"))?;
-        let events = batch.into_iter().enumerate().map(|(index, fields)| {
-            event(fields).map_err(|error| ApiError::new(error.kind, format!("[{index}].{}", error.detail)))
-        });
+        let events =
+            batch.into_iter().enumerate().map(|(index, fields)| event(fields).map_err(|error| error.of_event(index)));
         return events.collect::<Result<_, _>>().map(NewEvents::Batch);
     }
     let fields = serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON object"))?;
@@ -63,7 +51,7 @@ fn event(fields: Fields<'_>) -> Result<NewEvent, ApiError> {
         event_source: attribute("source", event_source, EventSource::new)?,
         event_type: attribute("type", event_type, EventType::new)?,
         subject: attribute("subject", subject, Subject::named)?,
-        data: decode(&required("data", data)?)?,
+        data: decode_base64("data", &required("data", data)?)?,
         time: optional("time", time)?.map(|text| read_time(&text)).transpose()?,
         context: None,
     })
@@ -80,30 +68,32 @@ fn describe(error: &serde_json::Error, shape: &str) -> ApiError {
 
 fn attribute<T>(
     name: &str,
-    value: Option<Value<'_>>,
+    value: Option<JsonValue<'_>>,
     take: fn(String) -> Result<T, InvalidAttribute>,
 ) -> Result<T, ApiError> {
     take(required(name, value)?.into_owned()).map_err(|problem| ApiError::attribute(name, problem))
 }
 
-fn required<'a>(name: &str, value: Option<Value<'a>>) -> Result<Cow<'a, str>, ApiError> {
+fn required<'a>(name: &str, value: Option<JsonValue<'a>>) -> Result<Cow<'a, str>, ApiError> {
     optional(name, value)?.ok_or_else(|| ApiError::invalid(name, "is missing"))
 }
 
 /// Null is as good as absent.
-fn optional<'a>(name: &str, value: Option<Value<'a>>) -> Result<Option<Cow<'a, str>>, ApiError> {
+fn optional<'a>(name: &str, value: Option<JsonValue<'a>>) -> Result<Option<Cow<'a, str>>, ApiError> {
     match value {
-        Some(Value::Text(text)) => Ok(Some(text)),
-        Some(Value::Number | Value::Other) => Err(ApiError::invalid(name, "must be a string")),
-        Some(Value::Null) | None => Ok(None),
+        Some(JsonValue::Text(text)) => Ok(Some(text)),
+        Some(JsonValue::Boolean(_) | JsonValue::Integer(_) | JsonValue::Number | JsonValue::Other) => {
+            Err(ApiError::invalid(name, "must be a string"))
+        }
+        Some(JsonValue::Null) | None => Ok(None),
     }
 }
 
 /// The producer's id is a text. Clients of the Go service that send back an event they read have a number there, its
 /// position, which says nothing here.
-fn read_id(value: Option<Value<'_>>) -> Result<Option<EventId>, ApiError> {
+fn read_id(value: Option<JsonValue<'_>>) -> Result<Option<EventId>, ApiError> {
     let text = match value {
-        Some(Value::Number) => None,
+        Some(JsonValue::Integer(_) | JsonValue::Number) => None,
         other => optional("id", other)?,
     };
     let id = text.map(|text| EventId::new(text.into_owned())).transpose();
@@ -114,32 +104,14 @@ fn read_time(text: &str) -> Result<Timestamp, ApiError> {
     Timestamp::parse(text).map_err(|problem| ApiError::invalid("time", problem))
 }
 
-/// Line breaks inside are skipped, as Go's decoder does.
-fn decode(text: &str) -> Result<Bytes, ApiError> {
-    let is_break = |character| matches!(character, '\r' | '\n');
-    let text = if text.contains(is_break) { text.replace(is_break, "").into() } else { Cow::Borrowed(text) };
-    let data = BASE64.decode(text.as_bytes());
-    data.map(Bytes::from).map_err(|_| ApiError::invalid("data", "must be standard base64 with padding"))
-}
-
 /// The JSON object, its known fields in the order of [`FIELDS`].
 #[derive(Default)]
 struct Fields<'a> {
-    values: [Option<Value<'a>>; FIELDS.len()],
+    values: [Option<JsonValue<'a>>; FIELDS.len()],
     repeated: Option<&'static str>,
 }
 
-/// A JSON value as far as it matters here.
-enum Value<'a> {
-    Null,
-    Text(Cow<'a, str>),
-    Number,
-    Other,
-}
-
 struct FieldsVisitor;
-
-struct ValueVisitor;
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -156,7 +128,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
-        while let Some(Value::Text(key)) = map.next_key()? {
+        while let Some(JsonValue::Text(key)) = map.next_key()? {
             let Some(index) = FIELDS.iter().position(|field| *field == key) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -169,60 +141,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-        while sequence.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
 
     use super::*;
@@ -334,16 +256,6 @@ mod tests {
         assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().detail, "the body must be UTF-8");
     }
 
-    #[test]
-    fn base64_is_read_as_go_reads_it() {
-        for (text, data) in [("", ""), ("QQ==", "A"), ("QR==", "A"), ("QU\r\nJD\n", "ABC"), ("Q\nQ=\n=", "A")] {
-            assert_eq!(decode(text).unwrap(), data.as_bytes(), "{text:?}");
-        }
-        for text in ["QQ", "QQ=", "Q", "=", "QQ==QQ==", "Q Q==", "Q-__", " ", "QQ===", "QUJDRA"] {
-            assert!(decode(text).is_err(), "{text:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..64)) {
@@ -352,7 +264,7 @@ mod tests {
 
         #[test]
         fn data_comes_through(data in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let body = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": BASE64.encode(&data)});
+            let body = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": STANDARD.encode(&data)});
             prop_assert_eq!(one(parse(body.to_string().as_bytes()).unwrap()).data, data);
         }
     }

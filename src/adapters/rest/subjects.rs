@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use crate::adapters::api_error::ApiError;
+use crate::adapters::cloudevents::write_json_text;
 use crate::adapters::rest::parameters::Query;
-use crate::adapters::rest::{RestState, event_json, json};
+use crate::adapters::rest::{RestState, json};
 use crate::domain::attribute::Subject;
 use crate::domain::position::Position;
 use crate::domain::service::EventService;
@@ -82,7 +83,7 @@ fn write_page(subjects: &[Subject], is_first: bool) -> Vec<u8> {
         if index > 0 || !is_first {
             out.push(b',');
         }
-        event_json::write_text(&mut out, subject.as_str());
+        write_json_text(&mut out, subject.as_str());
     }
     if subjects.len() < PAGE_SUBJECTS {
         out.push(b']');

@@ -9,7 +9,8 @@ fn is_token(text: &str) -> bool {
 pub(super) fn is_media_type(text: &str) -> bool {
     let (essence, _) = text.split_once(';').unwrap_or((text, ""));
     let Some((main, sub)) = essence.split_once('/') else { return false };
-    is_token(main)
+    text.trim_ascii() == text
+        && is_token(main)
         && is_token(sub.trim_end_matches([' ', '\t']))
         && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
 }
@@ -52,7 +53,7 @@ mod tests {
         for text in ["a/b", "application/cloudevents+json; charset=utf-8", "a/b ;c", "x/*"] {
             assert!(is_media_type(text), "{text}");
         }
-        for text in ["", "a", "a/", "/b", "a/b/c", "a b/c", "a/b;c=é", "a/b;\n", "ä/b"] {
+        for text in ["", "a", "a/", "/b", "a/b/c", "a b/c", "a/b ", "a/b;c=é", "a/b;\n", "ä/b"] {
             assert!(!is_media_type(text), "{text}");
         }
     }

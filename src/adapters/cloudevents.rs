@@ -1,0 +1,33 @@
+//! `CloudEvents` on the wire: their JSON, protobuf and HTTP header forms, for every interface that speaks them.
+//!
+//! Source: `CloudEvents` 1.0.2: core specification, JSON event format, protobuf event format, HTTP protocol binding.
+
+mod attributes;
+mod base64;
+mod headers;
+mod json;
+mod json_value;
+mod protobuf;
+#[cfg(test)]
+mod tests;
+
+pub use base64::{decode_base64, write_base64};
+pub use headers::{from_headers, is_binary, write_headers};
+pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_text};
+pub use json_value::JsonValue;
+pub use protobuf::{from_message, from_protobuf, from_protobuf_batch, to_message};
+
+/// The messages of `proto/io/cloudevents/v1`.
+#[allow(missing_docs, unused_qualifications, clippy::pedantic)]
+pub mod proto {
+    tonic::include_proto!("io.cloudevents.v1");
+}
+
+/// One event as JSON.
+pub const JSON_EVENT: &str = "application/cloudevents+json";
+/// Several events as JSON.
+pub const JSON_BATCH: &str = "application/cloudevents-batch+json";
+/// One event as protobuf.
+pub const PROTOBUF_EVENT: &str = "application/cloudevents+protobuf";
+/// Several events as protobuf.
+pub const PROTOBUF_BATCH: &str = "application/cloudevents-batch+protobuf";

@@ -1,0 +1,146 @@
+//! The attributes of an event as they come in, whatever the form.
+
+use bytes::Bytes;
+
+use crate::adapters::api_error::ApiError;
+use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
+use crate::domain::context::{
+    Context, DataForm, ExtensionName, ExtensionValue, Extensions, GivenTime, InvalidExtension, MediaType, Uri,
+    check_uri_reference,
+};
+use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::timestamp::Timestamp;
+
+/// The version of the specification that we speak.
+pub(super) const SPEC_VERSION: &str = "1.0";
+
+/// The extension that carries an event's place in the log: its digits, as an Integer has 32 bits only.
+pub(super) const POSITION: &str = "position";
+
+/// The extension that carries when the log recorded an event: a Timestamp.
+pub(super) const RECORDED_TIME: &str = "recordedtime";
+
+/// Attributes that are still coming in.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    has_spec_version: bool,
+    id: Option<EventId>,
+    event_source: Option<EventSource>,
+    event_type: Option<EventType>,
+    subject: Option<Subject>,
+    time: Option<(Timestamp, GivenTime)>,
+    pub(super) data_content_type: Option<MediaType>,
+    data_schema: Option<Uri>,
+    extensions: Extensions,
+}
+
+impl Attributes {
+    /// Takes the attribute `name` from a form in which it is text.
+    pub(super) fn set_text(&mut self, name: &str, text: String) -> Result<(), ApiError> {
+        let is_new = match name {
+            "specversion" => {
+                if text != SPEC_VERSION {
+                    return Err(ApiError::invalid(name, format!("must be {SPEC_VERSION}")));
+                }
+                !std::mem::replace(&mut self.has_spec_version, true)
+            }
+            "id" => put(&mut self.id, EventId::new(text).map_err(in_attribute(name))?),
+            "source" => put(&mut self.event_source, source(text).map_err(in_attribute(name))?),
+            "type" => put(&mut self.event_type, EventType::new(text).map_err(in_attribute(name))?),
+            "subject" => put(&mut self.subject, Subject::named(text).map_err(in_attribute(name))?),
+            "time" => {
+                let time = GivenTime::parse(&text).map_err(|problem| ApiError::invalid(name, problem))?;
+                put(&mut self.time, time)
+            }
+            "datacontenttype" => put(&mut self.data_content_type, MediaType::new(text).map_err(in_attribute(name))?),
+            "dataschema" => put(&mut self.data_schema, Uri::new(text).map_err(in_attribute(name))?),
+            _ => return self.set_extension(name, ExtensionValue::text(text)),
+        };
+        once(name, is_new)
+    }
+
+    /// Takes the extension `name`. What this server sets itself is replaced by what it is here.
+    pub(super) fn set_extension(
+        &mut self,
+        name: &str,
+        value: Result<ExtensionValue, InvalidExtension>,
+    ) -> Result<(), ApiError> {
+        let key = ExtensionName::new(name.to_owned()).map_err(|problem| ApiError::invalid(&quoted(name), problem))?;
+        let value = value.map_err(|problem| ApiError::invalid(name, problem))?;
+        if [POSITION, RECORDED_TIME].contains(&name) {
+            return Ok(());
+        }
+        once(name, self.extensions.insert(key, value).is_none())
+    }
+
+    /// The event with its data.
+    pub(super) fn event(self, data: Bytes, data_form: DataForm) -> Result<NewEvent, ApiError> {
+        if !self.has_spec_version {
+            return Err(missing("specversion"));
+        }
+        let (time, given) = self.time.map_or((None, GivenTime::Absent), |(time, given)| (Some(time), given));
+        Ok(NewEvent {
+            id: Some(self.id.ok_or_else(|| missing("id"))?),
+            event_source: self.event_source.ok_or_else(|| missing("source"))?,
+            event_type: self.event_type.ok_or_else(|| missing("type"))?,
+            subject: self.subject.unwrap_or_default(),
+            time,
+            data,
+            context: Some(Box::new(Context {
+                time: given,
+                data_form,
+                data_content_type: self.data_content_type,
+                data_schema: self.data_schema,
+                extensions: self.extensions,
+            })),
+        })
+    }
+}
+
+/// Whether `value` is the first one in its place.
+fn put<T>(place: &mut Option<T>, value: T) -> bool {
+    place.replace(value).is_none()
+}
+
+fn once(name: &str, is_new: bool) -> Result<(), ApiError> {
+    if is_new { Ok(()) } else { Err(ApiError::invalid(name, "must not be given more than once")) }
+}
+
+fn missing(name: &str) -> ApiError {
+    ApiError::invalid(name, "is missing")
+}
+
+fn in_attribute(name: &str) -> impl FnOnce(InvalidAttribute) -> ApiError {
+    move |problem| ApiError::attribute(name, problem)
+}
+
+/// Source: `CloudEvents` 1.0.2, `source`: a non-empty URI-reference.
+fn source(text: String) -> Result<EventSource, InvalidAttribute> {
+    check_uri_reference(&text)?;
+    EventSource::new(text)
+}
+
+/// A name that may be anything, fit for a message.
+fn quoted(name: &str) -> String {
+    /// Characters of a name that a message repeats.
+    const SHOWN_MAX: usize = 40;
+    let shown: String = name.chars().take(SHOWN_MAX).collect();
+    format!("{shown:?}")
+}
+
+/// What an event of the plain interfaces says besides: how its data goes out is all that there is to know.
+fn plain() -> &'static Context {
+    static PLAIN: std::sync::LazyLock<Context> =
+        std::sync::LazyLock::new(|| Context { data_form: DataForm::Binary, ..Context::default() });
+    &PLAIN
+}
+
+/// The context of `event`, that of a plain event if it came without.
+pub(super) fn context_of(event: &StoredEvent) -> &Context {
+    event.context.as_deref().unwrap_or_else(|| plain())
+}
+
+/// The attribute `id`: where the producer gave none, the event's place in the log.
+pub(super) fn id_of(event: &StoredEvent) -> std::borrow::Cow<'_, str> {
+    event.id.as_ref().map_or_else(|| event.position.to_string().into(), |id| id.as_str().into())
+}

@@ -1,0 +1,267 @@
+//! The JSON event format.
+//!
+//! Data that is JSON is taken and given as it is written, so that no digit of a number is lost on the way.
+
+use std::fmt;
+use std::io::Write;
+
+use bytes::Bytes;
+use memchr::memchr2;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::adapters::api_error::ApiError;
+use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of};
+use crate::adapters::cloudevents::base64::{decode_base64, write_base64};
+use crate::adapters::cloudevents::json_value::JsonValue;
+use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
+use crate::domain::event::{NewEvent, StoredEvent};
+
+/// Bytes of names, punctuation, position and times around the attributes and the data.
+const FRAME_BYTES: usize = 320;
+
+/// Bytes of name and punctuation around an extension.
+const EXTENSION_BYTES: usize = 8;
+
+/// Reads a structured event.
+///
+/// # Errors
+/// `InvalidArgument` naming the attribute.
+pub fn from_json(body: &[u8]) -> Result<NewEvent, ApiError> {
+    let text = utf8(body)?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON object"))?;
+    members.event()
+}
+
+/// Reads a batch.
+///
+/// # Errors
+/// `InvalidArgument` naming the attribute, with the index of its event.
+pub fn from_json_batch(body: &[u8]) -> Result<Vec<NewEvent>, ApiError> {
+    let text = utf8(body)?;
+    let batch: Vec<Members<'_>> =
+        serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON array of objects"))?;
+    let events = batch.into_iter().enumerate();
+    events.map(|(index, members)| members.event().map_err(|error| error.of_event(index))).collect()
+}
+
+fn utf8(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))
+}
+
+/// What serde says about syntax repeats nothing of the input; what it says about types might.
+fn describe(error: &serde_json::Error, shape: &str) -> ApiError {
+    if error.is_data() {
+        ApiError::invalid("the body", shape)
+    } else {
+        ApiError::invalid("the body", format!("must be JSON: {error}"))
+    }
+}
+
+/// The members of an event's object.
+#[derive(Default)]
+struct Members<'a> {
+    attributes: Attributes,
+    data: Option<&'a RawValue>,
+    data_base64: Option<Bytes>,
+    /// What is wrong with one of them; the first counts.
+    problem: Option<ApiError>,
+}
+
+impl Members<'_> {
+    fn event(self) -> Result<NewEvent, ApiError> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let (data, form) = match (self.data, self.data_base64) {
+            (Some(_), Some(_)) => return Err(ApiError::invalid("data", "and data_base64 exclude each other")),
+            (None, None) => (Bytes::new(), DataForm::Absent),
+            (None, Some(bytes)) => (bytes, DataForm::Binary),
+            (Some(json), None) => data(json, self.attributes.data_content_type.as_ref())?,
+        };
+        self.attributes.event(data, form)
+    }
+
+    fn take(&mut self, name: &str, value: JsonValue<'_>) -> Result<(), ApiError> {
+        match value {
+            // An attribute that is null is not set.
+            JsonValue::Null => Ok(()),
+            JsonValue::Text(text) if name == "data_base64" => {
+                let is_new = self.data_base64.replace(decode_base64(name, &text)?).is_none();
+                if is_new { Ok(()) } else { Err(ApiError::invalid(name, "must not be given more than once")) }
+            }
+            JsonValue::Text(text) => self.attributes.set_text(name, text.into_owned()),
+            _ if is_text(name) => Err(ApiError::invalid(name, "must be a string")),
+            JsonValue::Boolean(value) => self.attributes.set_extension(name, Ok(ExtensionValue::Boolean(value))),
+            JsonValue::Integer(number) => self.attributes.set_extension(name, integer(number)),
+            JsonValue::Number | JsonValue::Other => self.attributes.set_extension(name, Err(NO_VALUE)),
+        }
+    }
+}
+
+const NO_VALUE: InvalidExtension =
+    InvalidExtension::Value("a string, a boolean or a whole number from -2147483648 to 2147483647");
+
+/// Source: `CloudEvents` 1.0.2, "Type System", Integer: 32 bits.
+fn integer(number: i64) -> Result<ExtensionValue, InvalidExtension> {
+    i32::try_from(number).map(ExtensionValue::Integer).map_err(|_| NO_VALUE)
+}
+
+/// Whether the member `name` is always a string.
+fn is_text(name: &str) -> bool {
+    matches!(
+        name,
+        "specversion"
+            | "id"
+            | "source"
+            | "type"
+            | "subject"
+            | "time"
+            | "datacontenttype"
+            | "dataschema"
+            | "data_base64"
+    )
+}
+
+/// Data in the member `data`: JSON, or text in a string where the type is another one. Source: JSON event format 1.0.2,
+/// section 3.1.
+fn data(json: &RawValue, media_type: Option<&MediaType>) -> Result<(Bytes, DataForm), ApiError> {
+    let raw = json.get();
+    if raw.starts_with('"') && media_type.is_some_and(|media_type| !media_type.is_json()) {
+        let text: String = serde_json::from_str(raw)
+            .map_err(|_| ApiError::invalid("data", "must be a string of Unicode characters"))?;
+        return Ok((text.into(), DataForm::Text));
+    }
+    Ok((Bytes::copy_from_slice(raw.as_bytes()), DataForm::Json))
+}
+
+struct MembersVisitor;
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::default();
+        while let Some(JsonValue::Text(name)) = map.next_key()? {
+            if members.problem.is_some() {
+                map.next_value::<IgnoredAny>()?;
+            } else if name == "data" {
+                if members.data.replace(map.next_value()?).is_some() {
+                    members.problem = Some(ApiError::invalid("data", "must not be given more than once"));
+                }
+            } else {
+                members.problem = members.take(&name, map.next_value()?).err();
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// About how many bytes [`write_json`] writes: exact but for escapes.
+#[must_use]
+pub fn json_bytes(event: &StoredEvent) -> usize {
+    let extensions = event.context.as_ref().map_or(0, |context| context.extensions.len());
+    event.size_bytes() + event.data.len() / 3 + extensions * EXTENSION_BYTES + FRAME_BYTES
+}
+
+/// Appends `event` to `out` as a structured event, on one line.
+pub fn write_json(out: &mut Vec<u8>, event: &StoredEvent) {
+    let context = context_of(event);
+    out.extend_from_slice(b"{\"specversion\":\"");
+    out.extend_from_slice(SPEC_VERSION.as_bytes());
+    out.push(b'"');
+    write_member(out, "id", &id_of(event));
+    write_member(out, "source", event.event_source.as_str());
+    write_member(out, "type", event.event_type.as_str());
+    if !event.subject.as_str().is_empty() {
+        write_member(out, "subject", event.subject.as_str());
+    }
+    if let Some(time) = event.given_time() {
+        write_member(out, "time", &time);
+    }
+    if let Some(media_type) = media_type(context) {
+        write_member(out, "datacontenttype", media_type);
+    }
+    if let Some(schema) = &context.data_schema {
+        write_member(out, "dataschema", schema.as_str());
+    }
+    for (name, value) in &context.extensions {
+        match value {
+            ExtensionValue::Boolean(_) | ExtensionValue::Integer(_) => {
+                write!(out, ",\"{}\":{}", name.as_str(), value.to_text()).expect("memory takes everything");
+            }
+            _ => write_member(out, name.as_str(), &value.to_text()),
+        }
+    }
+    write!(out, ",\"{POSITION}\":\"{}\"", event.position).expect("memory takes everything");
+    if let Some(recorded) = event.recorded_time {
+        write_member(out, RECORDED_TIME, &recorded.to_rfc3339());
+    }
+    write_data(out, event, context);
+    out.push(b'}');
+}
+
+/// JSON needs no word for data that is JSON.
+fn media_type(context: &Context) -> Option<&str> {
+    match context.data_form {
+        DataForm::Json => context.data_content_type.as_ref().map(MediaType::as_str),
+        _ => context.told_content_type(),
+    }
+}
+
+/// Appends `text` to `out` as a JSON string.
+pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a text is always JSON, and memory takes it");
+}
+
+fn write_member(out: &mut Vec<u8>, name: &str, text: &str) {
+    write!(out, ",\"{name}\":").expect("memory takes everything");
+    write_json_text(out, text);
+}
+
+/// Data declared to be JSON goes out as JSON if it is. Source: JSON event format 1.0.2, section 3.1.1.
+fn write_data(out: &mut Vec<u8>, event: &StoredEvent, context: &Context) {
+    let data = &event.data;
+    match &context.data_form {
+        DataForm::Absent => {}
+        DataForm::Json => write_raw(out, data),
+        DataForm::Binary | DataForm::Text if context.declares_json() && is_json(data) => write_raw(out, data),
+        form => {
+            let is_text = *form == DataForm::Text && !context.declares_json();
+            if let Some(text) = std::str::from_utf8(data).ok().filter(|_| is_text) {
+                write_member(out, "data", text);
+            } else {
+                out.extend_from_slice(b",\"data_base64\":\"");
+                write_base64(out, data);
+                out.push(b'"');
+            }
+        }
+    }
+}
+
+/// Whether `data` is JSON in UTF-8.
+pub(super) fn is_json(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok())
+}
+
+/// Writes JSON on one line: a line break in it is white space, since strings have none.
+fn write_raw(out: &mut Vec<u8>, json: &[u8]) {
+    out.extend_from_slice(b",\"data\":");
+    let mut rest = json;
+    while let Some(at) = memchr2(b'\n', b'\r', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b' ');
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
