@@ -9,12 +9,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use futures_util::future::Either;
+use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request};
-use tower::util::{Either, option_layer};
 use tower::{Layer, Service};
-use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer, ResponseFuture};
 
 const GRPC_MEDIA_TYPE: &[u8] = b"application/grpc";
 
@@ -56,8 +56,36 @@ pub struct Multiplex {
 impl Multiplex {
     /// Puts CORS in front, if any origin is allowed: outermost, since a preflight request carries no credentials.
     #[must_use]
-    pub fn with_cors(self, origins: &CorsOrigins) -> Either<Cors<Self>, Self> {
-        option_layer(cors_layer(origins)).layer(self)
+    pub fn with_cors(self, origins: &CorsOrigins) -> CrossOrigin {
+        CrossOrigin { cors: cors_layer(origins).map(|layer| layer.layer(self.clone())), plain: self }
+    }
+}
+
+/// Both interfaces, perhaps behind CORS.
+#[derive(Debug, Clone)]
+pub struct CrossOrigin {
+    cors: Option<Cors<Multiplex>>,
+    plain: Multiplex,
+}
+
+impl Service<Request<Body>> for CrossOrigin {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Either<ResponseFuture<RouteFuture<Infallible>>, RouteFuture<Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The layer would answer every OPTIONS, also those that are no preflight but the handshake of a web hook.
+        // Source: WHATWG Fetch, "CORS-preflight request".
+        let is_other =
+            request.method() == Method::OPTIONS && !request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        match &mut self.cors {
+            Some(cors) if !is_other => Either::Left(cors.call(request)),
+            Some(_) | None => Either::Right(self.plain.call(request)),
+        }
     }
 }
 
@@ -158,7 +186,22 @@ pub fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
         ]
         .map(HeaderName::from_static),
     );
-    let exposed_headers = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+    let exposed_headers = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "ce-dataschema",
+        "ce-id",
+        "ce-position",
+        "ce-recordedtime",
+        "ce-source",
+        "ce-specversion",
+        "ce-subject",
+        "ce-time",
+        "ce-type",
+        "events-has-more",
+    ]
+    .map(HeaderName::from_static);
     Some(
         CorsLayer::new()
             .allow_origin(allowed)
@@ -279,10 +322,21 @@ mod tests {
         request.headers_mut().insert("origin", HeaderValue::from_static("https://a.example"));
         let response = multiplex().with_cors(&CorsOrigins::Any).oneshot(request).await.unwrap();
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
-        assert_eq!(
-            response.headers()["access-control-expose-headers"],
-            "grpc-status,grpc-message,grpc-status-details-bin,retry-after"
-        );
+        let exposed = response.headers()["access-control-expose-headers"].to_str().unwrap();
+        for name in
+            ["grpc-status", "grpc-message", "grpc-status-details-bin", "ce-id", "events-has-more", "retry-after"]
+        {
+            assert!(exposed.split(',').any(|exposed| exposed == name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn options_that_are_no_preflight_are_for_the_interface() {
+        for origins in [CorsOrigins::None, CorsOrigins::Any] {
+            let request = Request::options("/x").header("origin", "https://a.example").body(Body::empty()).unwrap();
+            let response = multiplex().with_cors(&origins).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 405);
+        }
     }
 
     #[tokio::test]

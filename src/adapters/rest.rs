@@ -1,6 +1,7 @@
 //! The REST interface. `openapi.yaml` is its contract.
 
 mod append_json;
+mod content_mode;
 mod event_json;
 mod events;
 mod new_event;
@@ -8,6 +9,7 @@ mod operations;
 mod parameters;
 mod preconditions;
 mod problem;
+mod representation;
 mod request_body;
 mod sse;
 mod subjects;
@@ -15,6 +17,7 @@ mod subjects;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod web_hook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +60,7 @@ pub fn router(state: RestState) -> Router {
         .route("/metrics", get(operations::metrics))
         .method_not_allowed_fallback(method_not_allowed);
     let protected = Router::new()
-        .route("/events", post(events::append))
+        .route("/events", post(events::append).options(web_hook::handshake))
         .route("/events/get", get(events::get))
         .route("/events/historic", get(events::historic))
         .route("/events/stream", get(events::stream))

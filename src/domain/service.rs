@@ -27,7 +27,7 @@ pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
 /// Limits of the use cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// Bytes of data in one event.
+    /// Bytes of data and context in one event.
     pub event_bytes_max: usize,
     /// Events in one request.
     pub batch_events_max: usize,

@@ -4,6 +4,7 @@
 
 mod append;
 mod browser;
+mod cloudevents;
 mod commit_proxy;
 mod databases;
 mod follower;

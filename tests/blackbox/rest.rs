@@ -210,7 +210,7 @@ async fn paths_and_methods_are_exact() {
     let server = Server::start(&[], &[]).await;
     for (method, path, status, allow) in [
         (Method::GET, "/nowhere", 404, None),
-        (Method::GET, "/events", 405, Some("POST")),
+        (Method::GET, "/events", 405, Some("POST,OPTIONS")),
         (Method::DELETE, "/events/get", 405, Some("GET,HEAD")),
         (Method::GET, "/subjects/delete", 405, Some("POST")),
         (Method::PUT, "/health", 405, Some("GET,HEAD")),

@@ -13,10 +13,12 @@ use http::{HeaderMap, HeaderName, Method};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::response_cut::ResponseCut;
+use crate::adapters::rest::content_mode::ContentMode;
 use crate::adapters::rest::new_event::NewEvents;
 use crate::adapters::rest::parameters::{Query, Range, last_event_id};
 use crate::adapters::rest::preconditions::preconditions;
-use crate::adapters::rest::{RestState, append_json, event_json, json, new_event, request_body, sse};
+use crate::adapters::rest::representation::Representation;
+use crate::adapters::rest::{RestState, append_json, json, request_body, sse};
 use crate::domain::append::AppendRequest;
 use crate::domain::log::Protocol;
 use crate::domain::service::{HistoryRequest, LatestRequest};
@@ -39,10 +41,10 @@ pub(super) async fn append(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    request_body::check_content_type(&headers)?;
+    let mode = ContentMode::of(&headers)?;
     let bytes_max = request_body::body_bytes_max(state.service.limits());
-    let body = new_event::parse(&request_body::read(&headers, body, bytes_max).await?)?;
-    let (events, is_batch) = match body {
+    let body = request_body::read(&headers, body, bytes_max).await?;
+    let (events, is_batch) = match mode.read(&headers, body)? {
         NewEvents::One(event) => (vec![event], false),
         NewEvents::Batch(events) => (events, true),
     };
@@ -52,15 +54,25 @@ pub(super) async fn append(
 }
 
 /// `GET /events/get`.
-pub(super) async fn get(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn get(
+    State(state): State<Arc<RestState>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, ApiError> {
     let position = query.id()?;
+    let representation = Representation::of_event(&query, &headers)?;
     let event = state.service.get(position, query.min_position()?).await?;
     let event = event.ok_or_else(|| ApiError::new(ApiErrorKind::NotFound, format!("there is no event {position}")))?;
-    Ok(json(event_json::event(&event)))
+    Ok(representation.event(&event))
 }
 
 /// `GET /events/historic`.
-pub(super) async fn historic(State(state): State<Arc<RestState>>, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn historic(
+    State(state): State<Arc<RestState>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let representation = Representation::of_events(&query, &headers)?;
     let Range { start, order, is_latest, after_subject, min_position } = query.range()?;
     let (filter, limit, bytes_max) = (query.filter()?, query.limit()?, HISTORY_BYTES_MAX);
     let history = if is_latest {
@@ -70,7 +82,7 @@ pub(super) async fn historic(State(state): State<Arc<RestState>>, query: Query) 
         let request = HistoryRequest { filter, start, order, min_position, limit, bytes_max };
         state.service.history(request).await?
     };
-    Ok(json(event_json::history(&history)))
+    Ok(representation.events(&history))
 }
 
 /// `GET /events/stream`.
@@ -86,6 +98,7 @@ pub(super) async fn stream(
         return Err(ApiError::invalid("order", "must be asc in a stream"));
     }
     let last_event_id = last_event_id(&headers)?;
+    let representation = Representation::of_stream(&query)?;
     let request = SubscriptionRequest {
         filter: query.filter()?,
         start: last_event_id.unwrap_or(start),
@@ -102,5 +115,5 @@ pub(super) async fn stream(
     }
     let subscription = state.service.subscribe(request).await?;
     let cut = Extension(ResponseCut::by(subscription.end(), subscription.over()));
-    Ok((STREAM_HEADERS, cut, sse::body(subscription.into_stream())).into_response())
+    Ok((STREAM_HEADERS, cut, sse::body(subscription.into_stream(), representation)).into_response())
 }

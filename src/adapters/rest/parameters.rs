@@ -52,7 +52,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    fn parse(query: &str) -> Result<Self, ApiError> {
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode(name)?, decode(value)?))
@@ -120,6 +120,11 @@ impl Query {
             after_subject: after_subject.map_err(|problem| ApiError::attribute("after_subject", problem))?,
             min_position: self.min_position()?,
         })
+    }
+
+    /// The form in `format`.
+    pub(super) fn format(&self) -> Result<Option<&str>, ApiError> {
+        self.single("format")
     }
 
     /// Refuses the parameters called `names`: to overlook one would give or take more than was asked for.

@@ -7,7 +7,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
@@ -27,22 +27,6 @@ pub(super) fn body_bytes_max(limits: &ServiceLimits) -> usize {
     let encoded = |bytes: usize| bytes.div_ceil(3) * 4;
     let batch = encoded(limits.batch_bytes_max) + limits.batch_events_max * BATCHED_EVENT_BYTES_MAX;
     encoded(limits.event_bytes_max).max(batch) + ENVELOPE_BYTES_MAX
-}
-
-/// Refuses a body that calls itself something other than JSON. What `curl -d` says by itself counts as JSON, because
-/// the Go service never looked.
-pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(CONTENT_TYPE).filter(|value| !value.is_empty()) else { return Ok(()) };
-    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
-    let mut parts = text.split(';').map(str::trim);
-    let is_json = matches!(parts.next(), Some("application/json" | "application/x-www-form-urlencoded"));
-    let is_utf8 = parts
-        .filter_map(|part| part.strip_prefix("charset="))
-        .all(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
-    if is_json && is_utf8 {
-        return Ok(());
-    }
-    Err(ApiError::new(ApiErrorKind::UnsupportedMediaType, "the body must be application/json in UTF-8"))
 }
 
 /// Takes the whole body, up to `bytes_max`. What is left of a larger one is its transport's business.
@@ -92,27 +76,6 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    #[test]
-    fn only_json_in_utf8_is_taken() {
-        for (value, is_taken) in [
-            ("", true),
-            ("application/json", true),
-            ("Application/JSON; charset=\"UTF-8\"; x=y", true),
-            ("application/x-www-form-urlencoded", true),
-            ("application/json;charset=iso-8859-1", false),
-            ("application/jsonp", false),
-            ("application/cloudevents+json", false),
-            ("text/plain", false),
-            (";", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
-            assert_eq!(check_content_type(&headers).is_ok(), is_taken, "{value}");
-        }
-        assert!(check_content_type(&HeaderMap::new()).is_ok());
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_bytes(b"application/json\xff").unwrap())]);
-        assert!(check_content_type(&headers).is_err());
-    }
 
     #[tokio::test]
     async fn body_is_taken_up_to_its_limit() {

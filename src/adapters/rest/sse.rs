@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures_util::stream::Stream;
 
 use crate::adapters::api_error::ApiError;
+use crate::adapters::cloudevents::{json_bytes, write_json};
 use crate::adapters::rest::event_json::{encoded_bytes, write_event, write_to};
+use crate::adapters::rest::representation::Representation;
 use crate::domain::event::StoredEvent;
 use crate::domain::log::{LogEvent, WireFormat};
 use crate::domain::position::Position;
@@ -33,6 +35,7 @@ const PREAMBLE: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 /// The items of a subscription as chunks of a body.
 struct Frames<S> {
     items: Pin<Box<S>>,
+    form: &'static Form,
     /// What is left of the page that is being written.
     page: vec::IntoIter<Arc<LogEvent>>,
     /// Whether its events carry ids to resume after.
@@ -42,33 +45,47 @@ struct Frames<S> {
     told: Option<Position>,
 }
 
-/// The body that carries `items`. Ends with them.
-pub(super) fn body<S>(items: S) -> Body
+/// How events are written.
+struct Form {
+    wire_format: WireFormat,
+    /// About how many bytes an event takes.
+    bytes: fn(&StoredEvent) -> usize,
+    write: fn(&mut Vec<u8>, &StoredEvent),
+}
+
+static PLAIN: Form = Form { wire_format: WireFormat::SseJson, bytes: encoded_bytes, write: write_event };
+
+static CLOUD_EVENTS: Form = Form { wire_format: WireFormat::SseCloudEvent, bytes: json_bytes, write: write_json };
+
+/// The body that carries `items`, each event in one line of JSON. Ends with them.
+pub(super) fn body<S>(items: S, representation: Representation) -> Body
 where
     S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>> + Send + 'static,
 {
-    Body::from_stream(Frames::new(items))
+    let form = if representation == Representation::CloudEvents { &CLOUD_EVENTS } else { &PLAIN };
+    Body::from_stream(Frames::new(items, form))
 }
 
 impl<S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>> Frames<S> {
-    fn new(items: S) -> Self {
+    fn new(items: S, form: &'static Form) -> Self {
         let page = Vec::new().into_iter();
-        Self { items: Box::pin(items), page, has_ids: true, is_begun: false, told: None }
+        Self { items: Box::pin(items), form, page, has_ids: true, is_begun: false, told: None }
     }
 
     /// The next events of the page, `None` when it is used up.
     fn page_chunk(&mut self) -> Option<Bytes> {
         let events = self.page.as_slice();
-        let count = chunk_events(events);
+        let form = self.form;
+        let count = form.chunk_events(events);
         let chunk = match &events[..count] {
             [] => return None,
-            [event] if self.has_ids => shared_frame(event).unwrap_or_else(|| frame(event.stored())),
+            [event] if self.has_ids => form.shared_frame(event).unwrap_or_else(|| form.frame(event.stored())),
             events => {
-                let mut chunk = Vec::with_capacity(events.iter().map(|event| frame_bytes(event.stored())).sum());
+                let mut chunk = Vec::with_capacity(events.iter().map(|event| form.frame_bytes(event.stored())).sum());
                 for event in events {
-                    match shared_frame(event).filter(|_| self.has_ids) {
+                    match form.shared_frame(event).filter(|_| self.has_ids) {
                         Some(frame) => chunk.extend_from_slice(&frame),
-                        None => write_frame(&mut chunk, event.stored(), self.has_ids),
+                        None => form.write_frame(&mut chunk, event.stored(), self.has_ids),
                     }
                 }
                 chunk.into()
@@ -134,40 +151,42 @@ impl<S: Stream<Item = Result<SubscriptionItem, SubscriptionEnded>>> Stream for F
     }
 }
 
-/// How many of `events` fit into a chunk; at least one, if there is one.
-fn chunk_events(events: &[Arc<LogEvent>]) -> usize {
-    let mut bytes = 0;
-    let fitting = events.iter().take_while(|event| {
-        bytes += frame_bytes(event.stored());
-        bytes <= CHUNK_BYTES_MAX
-    });
-    fitting.count().max(1).min(events.len())
-}
-
-fn frame_bytes(event: &StoredEvent) -> usize {
-    encoded_bytes(event) + FRAME_BYTES
-}
-
-/// The frame with its id that all readers of the event share.
-fn shared_frame(event: &LogEvent) -> Option<Bytes> {
-    event.shared_encoding(WireFormat::SseJson, frame).cloned()
-}
-
-fn frame(event: &StoredEvent) -> Bytes {
-    let mut frame = Vec::with_capacity(frame_bytes(event));
-    write_frame(&mut frame, event, true);
-    frame.into()
-}
-
-fn write_frame(out: &mut Vec<u8>, event: &StoredEvent, has_id: bool) {
-    if has_id {
-        out.extend_from_slice(b"id: ");
-        write_to(out, event.position);
-        out.push(b'\n');
+impl Form {
+    /// How many of `events` fit into a chunk; at least one, if there is one.
+    fn chunk_events(&self, events: &[Arc<LogEvent>]) -> usize {
+        let mut bytes = 0;
+        let fitting = events.iter().take_while(|event| {
+            bytes += self.frame_bytes(event.stored());
+            bytes <= CHUNK_BYTES_MAX
+        });
+        fitting.count().max(1).min(events.len())
     }
-    out.extend_from_slice(b"data: ");
-    write_event(out, event);
-    out.extend_from_slice(b"\n\n");
+
+    fn frame_bytes(&self, event: &StoredEvent) -> usize {
+        (self.bytes)(event) + FRAME_BYTES
+    }
+
+    /// The frame with its id that all readers of the event share.
+    fn shared_frame(&self, event: &LogEvent) -> Option<Bytes> {
+        event.shared_encoding(self.wire_format, |event| self.frame(event)).cloned()
+    }
+
+    fn frame(&self, event: &StoredEvent) -> Bytes {
+        let mut frame = Vec::with_capacity(self.frame_bytes(event));
+        self.write_frame(&mut frame, event, true);
+        frame.into()
+    }
+
+    fn write_frame(&self, out: &mut Vec<u8>, event: &StoredEvent, has_id: bool) {
+        if has_id {
+            out.extend_from_slice(b"id: ");
+            write_to(out, event.position);
+            out.push(b'\n');
+        }
+        out.extend_from_slice(b"data: ");
+        (self.write)(out, event);
+        out.extend_from_slice(b"\n\n");
+    }
 }
 
 fn caught_up(position: Option<Position>) -> Bytes {
@@ -185,7 +204,7 @@ mod tests {
 
     async fn written(items: Vec<SubscriptionItem>) -> Vec<String> {
         let items = stream::iter(items.into_iter().map(Ok));
-        Frames::new(items).map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).collect().await
+        Frames::new(items, &PLAIN).map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).collect().await
     }
 
     fn events(events: Vec<StoredEvent>) -> Vec<Arc<LogEvent>> {
@@ -240,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn ended_subscription_ends_the_body() {
         let items = stream::iter([Err(SubscriptionEnded::ShuttingDown)]).chain(stream::pending());
-        let chunks: Vec<_> = Frames::new(items).map(Result::unwrap).collect().await;
+        let chunks: Vec<_> = Frames::new(items, &PLAIN).map(Result::unwrap).collect().await;
         assert_eq!(chunks, [PREAMBLE]);
     }
 }

@@ -143,7 +143,7 @@ async fn wrong_path_and_wrong_method_are_told_apart() {
     let router = router(state(&[]));
     for (method, uri, status, allow) in [
         ("GET", "/nowhere", 404, None),
-        ("GET", "/events", 405, Some("POST")),
+        ("GET", "/events", 405, Some("POST,OPTIONS")),
         ("DELETE", "/subjects", 405, Some("GET,HEAD")),
         ("POST", "/health", 405, Some("GET,HEAD")),
         ("GET", "/subjects/delete", 405, Some("POST")),

@@ -8,19 +8,21 @@ use bytes::Bytes;
 use crate::domain::event::StoredEvent;
 
 /// Bytes that an event in memory takes beside its attributes and data: the structs, and what allocating costs.
-const EVENT_OVERHEAD_BYTES: usize = 384;
+const EVENT_OVERHEAD_BYTES: usize = 424;
 
 /// The forms in which readers take events. Each is made once for all readers of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireFormat {
     /// A message of an event stream with the JSON of the REST contract.
     SseJson,
+    /// A message of an event stream with a structured `CloudEvent`.
+    SseCloudEvent,
     /// The message `Event` of `grpc.EventsDB`.
     Protobuf,
 }
 
 /// How many wire formats there are.
-const FORMATS: usize = 2;
+const FORMATS: usize = 3;
 
 /// An event that was read from the log.
 #[derive(Debug)]

@@ -21,10 +21,10 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Why events were not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendEventsError {
-    /// Refused: an event has more data than allowed. Nothing is stored.
-    #[error("data has {bytes} bytes, at most {bytes_max} are allowed")]
+    /// Refused: an event has more data and context than allowed. Nothing is stored.
+    #[error("data and extensions have {bytes} bytes, at most {bytes_max} are allowed")]
     TooLarge {
-        /// Bytes of data in the event.
+        /// Bytes of data and context in the event.
         bytes: usize,
         /// Bytes allowed.
         bytes_max: usize,
