@@ -206,6 +206,7 @@ impl App {
             authenticator: Arc::clone(&self.authenticator),
             ready: ready.subscribe(),
             stream_batch_events: self.config.stream_batch_events,
+            heartbeat: self.config.heartbeat,
         });
         let multiplex = Multiplex { grpc, rest }.with_cors(&self.origins);
         MapRequestLayer::new(read_on).layer(OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex))

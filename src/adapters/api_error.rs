@@ -78,6 +78,8 @@ pub struct ApiError {
     pub kind: ApiErrorKind,
     /// What the client is told.
     pub detail: String,
+    /// The field, parameter or header that is wrong, if it is one.
+    pub field: Option<String>,
     /// What the client is told besides, for programs.
     pub members: Vec<Member>,
     /// What only the log is told.
@@ -118,24 +120,26 @@ impl ApiErrorKind {
 impl ApiError {
     /// An error that says `detail` to the client.
     pub fn new(kind: ApiErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), members: Vec::new(), cause: None }
+        Self { kind, detail: detail.into(), field: None, members: Vec::new(), cause: None }
     }
 
     /// A field, parameter or header called `name` is wrong; `problem` continues the sentence.
     pub fn invalid(name: &str, problem: impl std::fmt::Display) -> Self {
-        Self::new(ApiErrorKind::InvalidArgument, format!("{name} {problem}"))
+        let field = Some(name.to_owned());
+        Self { field, ..Self::new(ApiErrorKind::InvalidArgument, format!("{name} {problem}")) }
     }
 
     /// The same of the event at `index` of a batch.
     #[must_use]
     pub fn of_event(self, index: usize) -> Self {
-        Self { detail: format!("[{index}].{}", self.detail), ..self }
+        self.within(&format!("[{index}]."))
     }
 
-    /// The same of a header, whose name is that of the field after `prefix`.
+    /// The same of a field whose name begins with `prefix`.
     #[must_use]
-    pub fn in_header(self, prefix: &str) -> Self {
-        Self { detail: format!("{prefix}{}", self.detail), ..self }
+    pub fn within(self, prefix: &str) -> Self {
+        let field = self.field.map(|field| format!("{prefix}{field}"));
+        Self { detail: format!("{prefix}{}", self.detail), field, ..self }
     }
 
     /// The attribute called `name` is wrong.
@@ -152,7 +156,7 @@ impl ApiError {
     }
 
     fn caused(kind: ApiErrorKind, detail: &str, cause: Fault) -> Self {
-        Self { kind, detail: detail.to_owned(), members: Vec::new(), cause: Some(cause) }
+        Self { cause: Some(cause), ..Self::new(kind, detail) }
     }
 }
 

@@ -18,9 +18,9 @@ pub use json_value::JsonValue;
 pub use protobuf::{from_message, from_protobuf, from_protobuf_batch, to_message};
 
 /// The messages of `proto/io/cloudevents/v1`.
-#[allow(missing_docs, unused_qualifications, clippy::pedantic)]
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
 pub mod proto {
-    tonic::include_proto!("io.cloudevents.v1");
+    include!(concat!(env!("OUT_DIR"), "/cloudevents/io.cloudevents.v1.rs"));
 }
 
 /// One event as JSON.

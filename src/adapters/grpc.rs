@@ -1,6 +1,8 @@
 //! The gRPC interface, spoken as gRPC and as gRPC-web: `proto/eventsdb.proto`, health and reflection.
 
+mod cloud_event_service;
 mod convert;
+mod event_store;
 mod health;
 mod reply;
 mod service;
@@ -9,6 +11,7 @@ mod status;
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -23,13 +26,22 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as ReflectionBuilder;
 use tonic_web::GrpcWebLayer;
 
+use crate::adapters::cloudevents::proto::cloud_event_service_server::CloudEventServiceServer;
+use crate::domain::log::Protocol;
 use crate::domain::service::EventService;
 use crate::ports::authenticator::Authenticator;
 
-/// The messages and the server side of `proto/eventsdb.proto`.
+use proto::events_db_server::EventsDbServer;
+use proto::v1::event_store_server::EventStoreServer;
+
+/// The messages and the server side of `proto/eventsdb.proto` and `proto/eventsdb/v1`.
 #[allow(unreachable_pub, unused_qualifications, clippy::pedantic)]
 mod proto {
     tonic::include_proto!("grpc");
+
+    pub mod v1 {
+        tonic::include_proto!("eventsdb.v1");
+    }
 
     /// What reflection tells about them.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -51,8 +63,10 @@ pub struct GrpcState {
     pub authenticator: Arc<dyn Authenticator>,
     /// Whether health says "serving"; its watchers are dismissed when the sender is gone.
     pub ready: watch::Receiver<bool>,
-    /// Events in one message of a stream at the most, at least 1.
+    /// Events in one message of a stream of `grpc.EventsDB` at the most, at least 1.
     pub stream_batch_events: usize,
+    /// How long a stream of `eventsdb.v1.EventStore` may be silent.
+    pub heartbeat: Duration,
 }
 
 /// The interface as a router for requests whose content type starts with `application/grpc`.
@@ -60,13 +74,21 @@ pub struct GrpcState {
 /// What it does not know is UNIMPLEMENTED. Every call but those of `grpc.health.v1.Health` is authenticated, inside of
 /// the gRPC-web layer, so that a browser can read the refusal. Cross-origin rules are the caller's business.
 pub fn router(state: GrpcState) -> Router {
-    let GrpcState { service, authenticator, ready, stream_batch_events } = state;
-    let request_bytes_max = service.limits().event_bytes_max.saturating_add(REQUEST_OVERHEAD_BYTES_MAX);
-    let events_db = proto::events_db_server::EventsDbServer::new(service::EventsDb::new(service, stream_batch_events))
+    let GrpcState { service, authenticator, ready, stream_batch_events, heartbeat } = state;
+    let limits = service.limits();
+    let request_bytes_max =
+        limits.event_bytes_max.max(limits.batch_bytes_max).saturating_add(REQUEST_OVERHEAD_BYTES_MAX);
+    let broker = CloudEventServiceServer::new(cloud_event_service::Broker::new(service.clone()))
+        .max_decoding_message_size(request_bytes_max);
+    let event_store = EventStoreServer::new(event_store::EventStore::new(service.clone(), heartbeat))
+        .max_decoding_message_size(request_bytes_max);
+    let events_db = EventsDbServer::new(service::EventsDb::new(service, stream_batch_events))
         .max_decoding_message_size(request_bytes_max);
     let reflection = || ReflectionBuilder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
     let described = "the descriptors are those the build wrote";
     let authenticated = Routes::new(events_db)
+        .add_service(event_store)
+        .add_service(broker)
         .add_service(reflection().build_v1().expect(described))
         .add_service(reflection().build_v1alpha().expect(described))
         .into_axum_router()
@@ -82,6 +104,11 @@ pub fn router(state: GrpcState) -> Router {
 /// Marks a request that speaks gRPC-web, which looks like gRPC further inside.
 #[derive(Debug, Clone, Copy)]
 struct GrpcWeb;
+
+/// How the caller of a stream speaks.
+fn protocol<T>(request: &tonic::Request<T>) -> Protocol {
+    if request.extensions().get::<GrpcWeb>().is_some() { Protocol::GrpcWeb } else { Protocol::Grpc }
+}
 
 async fn mark_web(mut request: Request) -> Request {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);

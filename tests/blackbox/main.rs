@@ -7,6 +7,7 @@ mod browser;
 mod cloudevents;
 mod commit_proxy;
 mod databases;
+mod event_store;
 mod follower;
 mod grpc;
 mod grpc_web;

@@ -113,7 +113,7 @@ fn from(filter: Filter, start: Start) -> SubscriptionRequest {
 }
 
 fn asked(filter: Filter, start: Start, order: Order) -> HistoryRequest {
-    HistoryRequest { filter, start, order, min_position: None, limit: 1_000, bytes_max: usize::MAX }
+    HistoryRequest { filter, start, order, until: None, min_position: None, limit: 1_000, bytes_max: usize::MAX }
 }
 
 fn after(place: i64) -> Start {

@@ -33,7 +33,7 @@ pub fn from_headers(headers: &HeaderMap, body: Bytes) -> Result<NewEvent, ApiErr
             return Err(ApiError::invalid(header.as_str(), "is not allowed, the header content-type says it"));
         }
         let text = decode(value.as_bytes()).ok_or_else(|| ApiError::invalid(header.as_str(), "must be UTF-8"))?;
-        attributes.set_text(name, text).map_err(|error| error.in_header(PREFIX))?;
+        attributes.set_text(name, text).map_err(|error| error.within(PREFIX))?;
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter().filter(|value| !value.is_empty());
     if let Some(value) = types.next() {

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::convert::Selection;
 use super::reply::{EncodedReply, encoded};
 use super::status::from_api_error;
-use super::{GrpcWeb, convert, proto};
+use super::{convert, proto, protocol};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::response_cut::ResponseCut;
 use crate::domain::append::AppendRequest;
@@ -69,7 +69,7 @@ impl EventsDb {
             let request = LatestRequest { filter, after: after_subject, min_position, limit, bytes_max };
             self.service.latest(request).await?
         } else {
-            let request = HistoryRequest { filter, start, order, min_position, limit, bytes_max };
+            let request = HistoryRequest { filter, start, order, until: None, min_position, limit, bytes_max };
             self.service.history(request).await?
         };
         Ok(EncodedReply { events: events.iter().map(|event| encoded(event)).collect(), has_more })
@@ -123,8 +123,7 @@ impl proto::events_db_server::EventsDb for EventsDb {
         &self,
         request: Request<proto::EventsFromSubjectRequest>,
     ) -> Result<Response<Self::StreamEventsFromSubjectStream>, Status> {
-        let is_web = request.extensions().get::<GrpcWeb>().is_some();
-        let protocol = if is_web { Protocol::GrpcWeb } else { Protocol::Grpc };
+        let protocol = protocol(&request);
         let (stream, cut) = self.stream(request.into_inner(), protocol).await.map_err(from_api_error)?;
         let mut response: Response<Self::StreamEventsFromSubjectStream> = Response::new(Box::pin(stream));
         response.extensions_mut().insert(cut);

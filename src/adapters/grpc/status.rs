@@ -1,14 +1,44 @@
 //! Renders a row of the error table as a gRPC status; decides nothing.
 
-use tonic::{Code, Status};
+use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::adapters::api_error::ApiError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::adapters::api_error::{ApiError, Member};
+
+/// Whose reasons these are.
+const DOMAIN: &str = "eventsdb";
 
 /// The status for `error`. Its cause goes to the log, here and only here, and never to the client.
 pub(super) fn from_api_error(error: ApiError) -> Status {
     let row = error.kind.row();
     error.log();
-    Status::new(Code::from_i32(row.grpc_code), error.detail)
+    let details = details(&error);
+    Status::with_error_details(Code::from_i32(row.grpc_code), error.detail, details)
+}
+
+/// What a program may want to know of `error`. Source: `google.rpc`, `error_details.proto`.
+fn details(error: &ApiError) -> ErrorDetails {
+    let row = error.kind.row();
+    let mut details = ErrorDetails::new();
+    let members = error.members.iter().map(|member| match member {
+        Member::Subject(subject) => ("subject".to_owned(), subject.clone()),
+        Member::LastPosition(position) => ("last_position".to_owned(), position.unwrap_or(0).to_string()),
+        Member::Position(position) => ("position".to_owned(), position.to_string()),
+    });
+    details.set_error_info(row.slug, DOMAIN, members.collect::<HashMap<_, _>>());
+    if let Some(field) = &error.field {
+        details.add_bad_request_violation(field, &error.detail);
+    }
+    if let Some(Member::Subject(subject)) = error.members.first() {
+        details.add_precondition_failure_violation("LAST_POSITION", subject, &error.detail);
+    }
+    if let Some(seconds) = row.retry_after_seconds {
+        details.set_retry_info(Some(Duration::from_secs(seconds.into())));
+    }
+    details
 }
 
 #[cfg(test)]
@@ -17,6 +47,9 @@ mod tests {
 
     use super::*;
     use crate::adapters::api_error::ApiErrorKind;
+    use crate::domain::append::AppendRefusal;
+    use crate::domain::attribute::Subject;
+    use crate::domain::position::Position;
     use crate::domain::service::AppendEventsError;
     use crate::domain::subscription::{SubscribeError, SubscriptionEnded};
     use crate::ports::authenticator::AuthenticationError;
@@ -40,9 +73,30 @@ mod tests {
     }
 
     #[test]
+    fn details_are_for_programs() {
+        let wrong =
+            from_api_error(ApiError::invalid("id", "must not be empty").within("events[1].")).get_error_details();
+        let violation = &wrong.bad_request().unwrap().field_violations[0];
+        assert_eq!(
+            (violation.field.as_str(), violation.description.as_str()),
+            ("events[1].id", "events[1].id must not be empty")
+        );
+        assert_eq!(wrong.error_info().unwrap().reason, "invalid-argument");
+        assert!(wrong.retry_info().is_none());
+        let full = AppendEventsError::QueueFull { events_max: 1, bytes_max: 1 };
+        let full = from_api_error(full.into()).get_error_details();
+        assert!(full.retry_info().is_some() && full.bad_request().is_none());
+        let moved =
+            AppendRefusal::Precondition { subject: Subject::from_stored("s".to_owned()), last: Position::new(7).ok() };
+        let moved = from_api_error(moved.into()).get_error_details();
+        assert_eq!(moved.precondition_failure().unwrap().violations[0].subject, "s");
+        assert_eq!(moved.error_info().unwrap().metadata["last_position"], "7");
+    }
+
+    #[test]
     fn cause_stays_with_us() {
         let status = from_api_error(ReadError::Unavailable("db.internal:3306 refused".into()).into());
         assert_eq!(status.message(), "the event store is unavailable");
-        assert!(status.details().is_empty() && status.metadata().is_empty());
+        assert!(!String::from_utf8_lossy(status.details()).contains("refused") && status.metadata().is_empty());
     }
 }

@@ -43,14 +43,32 @@ impl Operation {
 
     fn of(method: &Method, path: &str) -> Option<Self> {
         match (method.as_str(), path) {
-            ("POST", "/events" | "/grpc.EventsDB/CreateEvent") => Some(Self::CreateEvent),
-            ("GET", "/events/get") | ("POST", "/grpc.EventsDB/GetEventByID") => Some(Self::GetEvent),
-            ("GET", "/events/stream") | ("POST", "/grpc.EventsDB/StreamEventsFromSubject") => Some(Self::StreamEvents),
-            ("GET", "/events/historic") | ("POST", "/grpc.EventsDB/GetHistoricEventsFromSubject") => {
+            (
+                "POST",
+                "/events"
+                | "/grpc.EventsDB/CreateEvent"
+                | "/eventsdb.v1.EventStore/Append"
+                | "/eventsdb.v1.EventStore/AppendStream"
+                | "/io.cloudevents.v1.CloudEventService/Publish",
+            ) => Some(Self::CreateEvent),
+            ("GET", "/events/get") | ("POST", "/grpc.EventsDB/GetEventByID" | "/eventsdb.v1.EventStore/Get") => {
+                Some(Self::GetEvent)
+            }
+            ("GET", "/events/stream")
+            | (
+                "POST",
+                "/grpc.EventsDB/StreamEventsFromSubject"
+                | "/eventsdb.v1.EventStore/Subscribe"
+                | "/io.cloudevents.v1.CloudEventService/Subscribe",
+            ) => Some(Self::StreamEvents),
+            ("GET", "/events/historic")
+            | ("POST", "/grpc.EventsDB/GetHistoricEventsFromSubject" | "/eventsdb.v1.EventStore/Read") => {
                 Some(Self::HistoricEvents)
             }
-            ("GET", "/subjects") => Some(Self::ListSubjects),
-            ("POST", "/subjects/delete" | "/grpc.EventsDB/DeleteFromSubject") => Some(Self::DeleteEvents),
+            ("GET", "/subjects") | ("POST", "/eventsdb.v1.EventStore/ListSubjects") => Some(Self::ListSubjects),
+            ("POST", "/subjects/delete" | "/grpc.EventsDB/DeleteFromSubject" | "/eventsdb.v1.EventStore/Delete") => {
+                Some(Self::DeleteEvents)
+            }
             (_, _) => None,
         }
     }

@@ -79,7 +79,7 @@ pub(super) async fn historic(
         let request = LatestRequest { filter, after: after_subject, min_position, limit, bytes_max };
         state.service.latest(request).await?
     } else {
-        let request = HistoryRequest { filter, start, order, min_position, limit, bytes_max };
+        let request = HistoryRequest { filter, start, order, until: None, min_position, limit, bytes_max };
         state.service.history(request).await?
     };
     Ok(representation.events(&history))

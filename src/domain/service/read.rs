@@ -24,6 +24,8 @@ pub struct HistoryRequest {
     pub start: Start,
     /// From which end.
     pub order: Order,
+    /// Where to end before: only events below this, or for falling positions, above it.
+    pub until: Option<Position>,
     /// Read when the log has come this far.
     pub min_position: Option<Position>,
     /// How many events at the most, from 1 to [`HISTORY_LIMIT_MAX`].
@@ -100,6 +102,15 @@ impl EventService {
         self.wait_for(min_position).await?;
         // Never from memory: to make sure that another process has not deleted it costs as much.
         Ok(self.core.log.repository().get(position).await?)
+    }
+
+    /// How far the log has come, `min_position` at least.
+    ///
+    /// # Errors
+    /// As [`StartError`] says, when the log has to come to `min_position` before.
+    pub async fn head(&self, min_position: Option<Position>) -> Result<Option<Position>, StartError> {
+        self.wait_for(min_position).await?;
+        Ok(self.refresh_head().await?)
     }
 
     /// Stored events that match, from the given place on.
@@ -184,7 +195,7 @@ impl EventService {
         request: HistoryRequest,
         head: Option<Position>,
     ) -> Result<Option<ReadQuery>, ReadError> {
-        let HistoryRequest { filter, start, order, limit, bytes_max, .. } = request;
+        let HistoryRequest { filter, start, order, until, limit, bytes_max, .. } = request;
         let (after, through) = match (order, start) {
             (Order::Ascending, Start::After(after)) => (after, head),
             (Order::Ascending, Start::Head) => (head, head),
@@ -192,6 +203,11 @@ impl EventService {
             (Order::Descending, Start::After(None) | Start::Head) => (None, head),
             (Order::Descending, Start::After(Some(before))) => (None, before.previous().min(head)),
             (Order::Descending, Start::Time(time)) => (None, self.last_before(time, head).await?),
+        };
+        let (after, through) = match (order, until) {
+            (_, None) => (after, through),
+            (Order::Ascending, Some(until)) => (after, through.min(until.previous())),
+            (Order::Descending, Some(until)) => (Some(until), through),
         };
         Ok(through.filter(|through| after < Some(*through)).map(|through| ReadQuery {
             filter,
