@@ -1,6 +1,6 @@
 //! Which events a reader wants.
 
-use crate::domain::attribute::{EventType, Subject};
+use crate::domain::attribute::{EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
 
 /// Which events a reader wants: all parts must match.
@@ -10,6 +10,8 @@ pub struct Filter {
     pub subjects: SubjectFilter,
     /// By type: one of these, each once, or any when empty.
     pub types: Vec<EventType>,
+    /// By source: one of these, each once, or any when empty.
+    pub sources: Vec<EventSource>,
 }
 
 /// Which subjects a reader wants. Subjects compare by bytes.
@@ -30,19 +32,34 @@ impl Filter {
     pub fn new(subjects: SubjectFilter, mut types: Vec<EventType>) -> Self {
         types.sort();
         types.dedup();
-        Self { subjects, types }
+        Self { subjects, types, sources: Vec::new() }
+    }
+
+    /// The same for events of one of `sources`, or any when these are empty.
+    #[must_use]
+    pub fn of_sources(self, mut sources: Vec<EventSource>) -> Self {
+        sources.sort();
+        sources.dedup();
+        Self { sources, ..self }
     }
 
     /// Whether `event` is wanted.
     #[must_use]
     pub fn matches(&self, event: &StoredEvent) -> bool {
-        self.subjects.matches(event.subject.as_str()) && self.matches_type(&event.event_type)
+        self.subjects.matches(event.subject.as_str()) && self.matches_apart_from_subject(event)
     }
 
-    /// Whether events of `event_type` are wanted.
+    /// Whether `event` is wanted if its subject is.
     #[must_use]
-    pub fn matches_type(&self, event_type: &EventType) -> bool {
-        self.types.is_empty() || self.types.contains(event_type)
+    pub fn matches_apart_from_subject(&self, event: &StoredEvent) -> bool {
+        (self.types.is_empty() || self.types.contains(&event.event_type))
+            && (self.sources.is_empty() || self.sources.contains(&event.event_source))
+    }
+
+    /// Whether the subject alone decides.
+    #[must_use]
+    pub fn is_by_subject_alone(&self) -> bool {
+        self.types.is_empty() && self.sources.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@ mod append;
 mod append_queue;
 mod beginning;
 mod read;
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::ports::event_repository::{EventRepository, ReadError};
 use crate::ports::notifier::Notifier;
 
 use append_queue::AppendQueue;
+use types::Types;
 
 pub use append::{AppendEventsError, GroupReport};
 pub use append_queue::QueueDepth;
@@ -65,6 +67,7 @@ struct Core {
     queue: AppendQueue,
     /// Writes that go on even when their caller is gone.
     writes: TaskTracker,
+    types: tokio::sync::Mutex<Types>,
 }
 
 impl EventService {
@@ -86,6 +89,7 @@ impl EventService {
             shutdown,
             queue: AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max),
             writes: TaskTracker::new(),
+            types: tokio::sync::Mutex::default(),
         };
         Self { core: Arc::new(core) }
     }

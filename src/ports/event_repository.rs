@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::append::{AppendOutcome, AppendRequest};
-use crate::domain::attribute::Subject;
+use crate::domain::attribute::{EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::log_state::LogState;
@@ -187,6 +187,13 @@ pub trait EventRepository: Send + Sync {
     /// # Errors
     /// As [`ReadError`] says.
     async fn subjects(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Subject>, ReadError>;
+
+    /// The distinct types of events above `after` and up to `through`, in any order. Costs what lies between, so ask for a
+    /// part of the log at a time.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    async fn types(&self, after: Option<Position>, through: Position) -> Result<Vec<EventType>, ReadError>;
 
     /// Deletes what matches `filter` with `from <= position <= through`, a head that was seen before, and says how many
     /// events that were. A large deletion is several transactions, so that appends go on beside it; each that deletes

@@ -19,7 +19,7 @@ use crate::proto::eventsdb::v1::subscribe_request::Start;
 use crate::proto::eventsdb::v1::subscribe_response::Message;
 use crate::proto::eventsdb::v1::{
     AppendRequest, AppendResult, AppendStreamRequest, DeleteRequest, Filter, GetRequest, ListSubjectsRequest,
-    Precondition, ReadRequest, SubscribeRequest, SubscribeResponse,
+    ListTypesRequest, Precondition, ReadRequest, SubscribeRequest, SubscribeResponse,
 };
 use crate::proto::io::cloudevents::v1::cloud_event::cloud_event_attribute_value::Attr;
 use crate::proto::io::cloudevents::v1::cloud_event::{CloudEventAttributeValue, Data};
@@ -363,6 +363,32 @@ async fn subjects_are_listed_in_pages_and_deleted() {
     assert_eq!(ids(&read(&mut client, ReadRequest::default()).await), ["1", "2", "3", "4"]);
     let everything = DeleteRequest { filter: Some(Filter::default()), from_position: 0 };
     assert_eq!(client.delete(everything).await.unwrap().into_inner().deleted, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_are_listed_as_they_come_and_go() {
+    let server = Server::start(&[], &[]).await;
+    let mut client = client(&server).await;
+    let of_type = |id: &str, text: &str| CloudEvent { r#type: text.to_owned(), ..event(id, text) };
+    let events = [("1", "b"), ("2", "a"), ("3", "b"), ("4", "c")].map(|(id, text)| of_type(id, text));
+    client.append(append(events.into())).await.unwrap();
+    let list = |page_size, page_token: &str| ListTypesRequest { page_size, page_token: page_token.to_owned() };
+    let page = client.list_types(list(2, "")).await.unwrap().into_inner();
+    assert_eq!((page.types.join(" ").as_str(), page.next_page_token.as_str()), ("a b", "b"));
+    client.append(append(vec![of_type("5", "d")])).await.unwrap();
+    let page = client.list_types(list(2, "b")).await.unwrap().into_inner();
+    assert_eq!((page.types.join(" ").as_str(), page.next_page_token.as_str()), ("c d", ""));
+    client.delete(DeleteRequest { filter: Some(of(&["b"])), from_position: 0 }).await.unwrap();
+    assert_eq!(client.list_types(list(0, "")).await.unwrap().into_inner().types, ["a", "c", "d"]);
+    assert_eq!(field_of(&client.list_types(list(1_001, "")).await.unwrap_err()), "page_size");
+    let by_type = Filter { types: vec!["a".to_owned(), "d".to_owned()], ..Filter::default() };
+    let found = read(&mut client, ReadRequest { filter: Some(by_type), ..ReadRequest::default() }).await;
+    assert_eq!(ids(&found), ["2", "5"]);
+    let elsewhere = CloudEvent { source: "/elsewhere".to_owned(), ..event("6", "a") };
+    client.append(append(vec![elsewhere])).await.unwrap();
+    let by_source = Filter { sources: vec!["/elsewhere".to_owned()], ..Filter::default() };
+    let found = read(&mut client, ReadRequest { filter: Some(by_source), ..ReadRequest::default() }).await;
+    assert_eq!(ids(&found), ["6"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

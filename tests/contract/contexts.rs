@@ -4,15 +4,32 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events_db::domain::append::{AppendRefusal, AppendRequest};
-use events_db::domain::attribute::EventId;
+use events_db::domain::attribute::{EventId, EventType};
 use events_db::domain::context::{
     Context, DataForm, ExtensionName, ExtensionValue, Extensions, GivenTime, MediaType, Uri,
 };
 use events_db::domain::event::NewEvent;
+use events_db::domain::position::Position;
 use events_db::domain::timestamp::Timestamp;
 
-use crate::reading::{append, event, whole_log};
+use crate::reading::{append, event, event_type, position, whole_log};
 use crate::store::Store;
+
+pub(crate) async fn types_are_told_of_a_part_of_the_log(store: &Store) {
+    let repository = store.open().await;
+    let of_type = |text: &str| NewEvent { event_type: event_type(text), ..event("typed") };
+    append(&*repository, ["b", "a", "b", "c", "A", "a "].map(of_type).into()).await;
+    let types = async |after, through| {
+        let found = repository.types(Position::new(after).ok(), position(through)).await.unwrap();
+        let mut found: Vec<String> = found.into_iter().map(EventType::into_string).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(types(0, 6).await, ["A", "a", "a ", "b", "c"]);
+    assert_eq!(types(0, 3).await, ["a", "b"]);
+    assert_eq!(types(3, 5).await, ["A", "c"]);
+    assert_eq!(types(6, 100).await, [""; 0]);
+}
 
 fn extensions(values: impl IntoIterator<Item = ExtensionValue>) -> Extensions {
     let named = values.into_iter().enumerate().map(|(index, value)| (format!("ext{index}"), value));

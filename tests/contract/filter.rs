@@ -7,7 +7,8 @@ use events_db::domain::filter::Filter;
 use events_db::ports::event_repository::{EventRepository, ReadQuery};
 
 use crate::reading::{
-    append, event, event_type, exact, latest_agrees, positions, prefixes, query, read_both_ways, subject, whole_log,
+    append, event, event_source, event_type, exact, latest_agrees, positions, prefixes, query, read_both_ways, subject,
+    whole_log,
 };
 use crate::store::Store;
 
@@ -80,7 +81,7 @@ fn subjects() -> Vec<String> {
     texts.into_iter().map(str::to_owned).chain(longest).collect()
 }
 
-/// About 200 events over all subjects and three types, not in any order.
+/// About 200 events over all subjects, three types and three sources, not in any order.
 async fn fill(repository: &dyn EventRepository) -> Vec<StoredEvent> {
     let subjects = subjects();
     let mut number: usize = 1;
@@ -89,6 +90,7 @@ async fn fill(repository: &dyn EventRepository) -> Vec<StoredEvent> {
             number = number * 1_103_515_245 % 2_147_483_647 + 12_345;
             let mut event = event(&subjects[number / 16 % subjects.len()]);
             event.event_type = event_type(["tested", "Tested", "tested "][number / 64 % 3]);
+            event.event_source = event_source(["contract", "Contract", "it's \\ %"][number / 256 % 3]);
             event
         });
         append(repository, batch.collect()).await;
@@ -97,7 +99,7 @@ async fn fill(repository: &dyn EventRepository) -> Vec<StoredEvent> {
     whole_log(repository).await
 }
 
-/// By each subject, each prefix, some at a time, with and without types.
+/// By each subject, each prefix, some at a time, with and without types and sources.
 fn filters() -> Vec<Filter> {
     let subjects = subjects();
     let named: Vec<&str> = subjects.iter().map(String::as_str).filter(|subject| !subject.is_empty()).collect();
@@ -109,7 +111,11 @@ fn filters() -> Vec<Filter> {
     for (number, filter) in filters.clone().into_iter().enumerate() {
         let types = [vec!["tested"], vec!["Tested", "tested "], vec!["TESTED"]];
         let types = types[number % 3].iter().map(|text| event_type(text)).collect();
-        filters.push(Filter { types, ..filter });
+        let sources = [vec!["Contract"], vec!["contract", "it's \\ %"], vec!["CONTRACT"]];
+        let sources = sources[number / 3 % 3].iter().map(|text| event_source(text)).collect();
+        filters.push(Filter { sources, ..filter.clone() });
+        let sources = vec![event_source("contract")];
+        filters.push(Filter { types, sources: if number % 2 == 0 { sources } else { Vec::new() }, ..filter });
     }
     filters
 }

@@ -55,6 +55,7 @@ contract!(
         append::missing_time_is_the_recorded_one,
         contexts::contexts_are_kept_as_given,
         contexts::context_tells_a_duplicate_from_a_conflict,
+        contexts::types_are_told_of_a_part_of_the_log,
         delete::newest_position_is_not_reused_after_delete,
         delete::deletes_what_matches_within_its_bounds,
         delete::deletes_more_than_a_chunk_and_counts,

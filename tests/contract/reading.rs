@@ -46,6 +46,10 @@ pub(crate) fn event_type(text: &str) -> EventType {
     EventType::new(text.to_owned()).unwrap()
 }
 
+pub(crate) fn event_source(text: &str) -> EventSource {
+    EventSource::new(text.to_owned()).unwrap()
+}
+
 pub(crate) fn position(value: i64) -> Position {
     Position::new(value).unwrap()
 }

@@ -14,6 +14,7 @@ use crate::adapters::cloudevents::proto::{CloudEvent, PublishRequest, Subscripti
 use crate::adapters::cloudevents::{from_message, to_message};
 use crate::adapters::response_cut::ResponseCut;
 use crate::domain::append::AppendRequest;
+use crate::domain::attribute::EventSource;
 use crate::domain::filter::Filter;
 use crate::domain::log::Protocol;
 use crate::domain::service::EventService;
@@ -45,8 +46,11 @@ impl Broker {
         request: SubscriptionRequest,
         protocol: Protocol,
     ) -> Result<(impl Stream<Item = Result<CloudEvent, Status>> + use<>, ResponseCut), ApiError> {
+        let source = Some(request.source).filter(|source| !source.is_empty());
+        let source = source.map(EventSource::new).transpose();
+        let source = source.map_err(|problem| ApiError::attribute("source", problem))?;
         let subscription = self.service.subscribe(Subscribing {
-            filter: Filter::default(),
+            filter: Filter::default().of_sources(source.into_iter().collect()),
             start: Start::Head,
             latest: false,
             min_position: None,
@@ -55,19 +59,16 @@ impl Broker {
         });
         let subscription = subscription.await?;
         let cut = ResponseCut::by(subscription.end(), subscription.over());
-        let source = request.source;
-        let events = subscription.into_stream().flat_map(move |item| stream::iter(messages(item, &source)));
+        let events = subscription.into_stream().flat_map(|item| stream::iter(messages(item)));
         Ok((events, cut))
     }
 }
 
-/// The events of an item that are of `source`, every one if that is empty.
-fn messages(item: Result<SubscriptionItem, SubscriptionEnded>, source: &str) -> Vec<Result<CloudEvent, Status>> {
+/// The events of an item.
+fn messages(item: Result<SubscriptionItem, SubscriptionEnded>) -> Vec<Result<CloudEvent, Status>> {
     match item {
         Ok(SubscriptionItem::Events(events) | SubscriptionItem::Latest(events)) => {
-            let stored = events.iter().map(|event| event.stored());
-            let wanted = stored.filter(|event| source.is_empty() || event.event_source.as_str() == source);
-            wanted.map(|event| Ok(to_message(event))).collect()
+            events.iter().map(|event| Ok(to_message(event.stored()))).collect()
         }
         // This interface has no words for them.
         Ok(SubscriptionItem::CaughtUp(_) | SubscriptionItem::Heartbeat(_)) => Vec::new(),

@@ -18,7 +18,7 @@ use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::cloudevents::to_message;
 use crate::adapters::response_cut::ResponseCut;
 use crate::domain::append::{AppendRequest, Appended};
-use crate::domain::attribute::Subject;
+use crate::domain::attribute::{EventType, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::log::Protocol;
 use crate::domain::position::Position;
@@ -103,6 +103,20 @@ impl EventStore {
         })
     }
 
+    async fn list_types(&self, request: v1::ListTypesRequest) -> Result<v1::ListTypesResponse, ApiError> {
+        let limit = convert::page_size(request.page_size)?;
+        let token = Some(request.page_token).filter(|token| !token.is_empty());
+        let after = token.map(|token| convert::event_type("page_token", token)).transpose()?;
+        let mut types = self.service.types(after, limit + 1).await?;
+        let has_more = types.len() > limit;
+        types.truncate(limit);
+        let last = types.last().filter(|_| has_more).map(|event_type| event_type.as_str().to_owned());
+        Ok(v1::ListTypesResponse {
+            types: types.into_iter().map(EventType::into_string).collect(),
+            next_page_token: last.unwrap_or_default(),
+        })
+    }
+
     async fn has_events_of(&self, subject: &Subject) -> Result<bool, ApiError> {
         let history = self.service.history(HistoryRequest {
             filter: Filter { subjects: SubjectFilter::exact(vec![subject.clone()]), ..Filter::default() },
@@ -172,6 +186,13 @@ impl v1::event_store_server::EventStore for EventStore {
         request: Request<v1::ListSubjectsRequest>,
     ) -> Result<Response<v1::ListSubjectsResponse>, Status> {
         self.list_subjects(request.into_inner()).await.map(Response::new).map_err(from_api_error)
+    }
+
+    async fn list_types(
+        &self,
+        request: Request<v1::ListTypesRequest>,
+    ) -> Result<Response<v1::ListTypesResponse>, Status> {
+        self.list_types(request.into_inner()).await.map(Response::new).map_err(from_api_error)
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::domain::append::{AppendRequest, LogView, plan};
-use crate::domain::attribute::Subject;
+use crate::domain::attribute::{EventType, Subject};
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::Filter;
 use crate::domain::log_state::LogState;
@@ -151,6 +151,13 @@ impl EventRepository for MemoryRepository {
         let above = log.events.values().map(|event| &event.subject).filter(|subject| Some(*subject) > after.as_ref());
         let distinct: BTreeSet<&Subject> = above.collect();
         Ok(distinct.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn types(&self, after: Option<Position>, through: Position) -> Result<Vec<EventType>, ReadError> {
+        let log = self.log();
+        let above = log.events.values().filter(|event| Some(event.position) > after && event.position <= through);
+        let distinct: BTreeSet<&EventType> = above.map(|event| &event.event_type).collect();
+        Ok(distinct.into_iter().cloned().collect())
     }
 
     async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError> {

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 
 use crate::domain::append::AppendRequest;
-use crate::domain::attribute::Subject;
+use crate::domain::attribute::{EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::log_state::LogState;
@@ -164,6 +164,10 @@ impl EventRepository for SeaOrmRepository {
             async move { read::subjects(&store, after, limit).await }
         })
         .await
+    }
+
+    async fn types(&self, after: Option<Position>, through: Position) -> Result<Vec<EventType>, ReadError> {
+        self.read_again(|store| async move { read::types(&store, after, through).await }).await
     }
 
     async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError> {

@@ -140,6 +140,11 @@ impl EventRepository for VecRepository {
         Ok(subjects.into_iter().filter(|subject| Some(subject) > after.as_ref()).take(limit).collect())
     }
 
+    async fn types(&self, _: Option<Position>, _: Position) -> Result<Vec<EventType>, ReadError> {
+        let log = self.events().map_err(|fault| ReadError::Unavailable(fault.into()))?;
+        Ok(log.iter().map(|event| event.event_type.clone()).collect())
+    }
+
     async fn delete(&self, filter: Filter, from: Position, through: Position) -> Result<u64, DeleteError> {
         let mut log = self.events().map_err(|fault| DeleteError::Unavailable(fault.into()))?;
         let before = log.len();

@@ -74,8 +74,8 @@ pub(super) struct Readers {
 #[derive(Debug, Default)]
 struct Group {
     readers: Vec<Arc<Reader>>,
-    /// How many of them want some types only.
-    typed: usize,
+    /// How many of them want some types or sources only.
+    choosy: usize,
     /// The announcement in which they were told last.
     announcement: u64,
 }
@@ -392,13 +392,13 @@ where
 
 impl Group {
     fn enter(&mut self, reader: &Arc<Reader>) {
-        self.typed += usize::from(!reader.filter.types.is_empty());
+        self.choosy += usize::from(!reader.filter.is_by_subject_alone());
         self.readers.push(Arc::clone(reader));
     }
 
     fn leave(&mut self, reader: &Arc<Reader>) {
         if let Some(place) = self.readers.iter().position(|other| Arc::ptr_eq(other, reader)) {
-            self.typed -= usize::from(!reader.filter.types.is_empty());
+            self.choosy -= usize::from(!reader.filter.is_by_subject_alone());
             self.readers.swap_remove(place);
         }
     }
@@ -407,10 +407,10 @@ impl Group {
     fn announce(&mut self, event: &StoredEvent, announcement: u64) -> u64 {
         // Who was told of an earlier event of this announcement finds this one too.
         let was_told = std::mem::replace(&mut self.announcement, announcement) == announcement;
-        if was_told && self.typed == 0 {
+        if was_told && self.choosy == 0 {
             return 0;
         }
-        let concerned = self.readers.iter().filter(|reader| reader.filter.matches_type(&event.event_type));
+        let concerned = self.readers.iter().filter(|reader| reader.filter.matches_apart_from_subject(event));
         concerned.map(|reader| u64::from(reader.announce(event.position))).sum()
     }
 }

@@ -185,7 +185,7 @@ mod tests {
 
     fn of(subject: &str, query: &ReadQuery) -> ReadQuery {
         let subjects = SubjectFilter::exact(vec![Subject::from_stored(subject.to_owned())]);
-        ReadQuery { filter: Filter { subjects, types: Vec::new() }, ..query.clone() }
+        ReadQuery { filter: Filter { subjects, ..Filter::default() }, ..query.clone() }
     }
 
     fn read(tail: &Tail, query: &ReadQuery) -> Option<(Vec<i64>, i64)> {

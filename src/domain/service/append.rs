@@ -322,6 +322,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        async fn types(&self, _: Option<Position>, _: Position) -> Result<Vec<EventType>, ReadError> {
+            Ok(Vec::new())
+        }
+
         async fn delete(&self, _: Filter, _: Position, _: Position) -> Result<u64, DeleteError> {
             Ok(0)
         }

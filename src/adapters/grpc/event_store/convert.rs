@@ -7,7 +7,7 @@ use crate::adapters::cloudevents::from_message;
 use crate::adapters::cloudevents::proto::CloudEvent;
 use crate::adapters::grpc::proto::v1::{self, precondition, subscribe_request};
 use crate::domain::append::{AppendRequest, Precondition};
-use crate::domain::attribute::{EventType, InvalidAttribute, Subject};
+use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::domain::subscription::Start;
@@ -70,7 +70,7 @@ pub(super) fn time(name: &str, WireTime { seconds, nanos }: WireTime) -> Result<
 }
 
 pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, ApiError> {
-    let Some(v1::Filter { subjects, subject_prefixes, types }) = filter else { return Ok(Filter::default()) };
+    let Some(v1::Filter { subjects, subject_prefixes, types, sources }) = filter else { return Ok(Filter::default()) };
     if !subjects.is_empty() && !subject_prefixes.is_empty() {
         return Err(ApiError::invalid("filter.subjects", "and filter.subject_prefixes exclude each other"));
     }
@@ -80,7 +80,7 @@ pub(super) fn filter(filter: Option<v1::Filter>) -> Result<Filter, ApiError> {
         (true, false) => SubjectFilter::prefixes(texts("filter.subject_prefixes", subject_prefixes, Subject::new)?),
         (false, _) => SubjectFilter::exact(texts("filter.subjects", subjects, Subject::new)?),
     };
-    Ok(Filter::new(subjects, types))
+    Ok(Filter::new(subjects, types).of_sources(texts("filter.sources", sources, EventSource::new)?))
 }
 
 fn texts<T>(
@@ -118,6 +118,10 @@ pub(super) fn page_size(size: i32) -> Result<usize, ApiError> {
 
 pub(super) fn subject(name: &str, text: String) -> Result<Subject, ApiError> {
     Subject::new(text).map_err(in_field(name))
+}
+
+pub(super) fn event_type(name: &str, text: String) -> Result<EventType, ApiError> {
+    EventType::new(text).map_err(in_field(name))
 }
 
 fn in_field(name: &str) -> impl FnOnce(InvalidAttribute) -> ApiError {

@@ -20,14 +20,14 @@ use crate::adapters::repository::sea_orm::fault::read_error;
 use crate::adapters::repository::sea_orm::pool::Lease;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine, Path};
 use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, undecodable};
-use crate::domain::attribute::Subject;
+use crate::domain::attribute::{EventType, Subject};
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::SubjectFilter;
 use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
-use crate::ports::event_repository::{LatestPage, LatestQuery, Page, ReadError, ReadQuery};
+use crate::ports::event_repository::{LatestPage, LatestQuery, Order, Page, ReadError, ReadQuery};
 
-use condition::Condition;
+use condition::{Condition, Span};
 pub(super) use dense::DenseSubjects;
 use page::{Filling, Item};
 pub(super) use plan::Plans;
@@ -129,6 +129,21 @@ pub(super) async fn subjects(store: &Store, after: Option<Subject>, limit: usize
     let mut reader = Reader::new(store).await.map_err(read_error)?;
     let subjects = distinct(&mut reader, after.as_ref(), limit).await;
     reader.done(subjects)
+}
+
+/// Distinct types between two places.
+pub(super) async fn types(
+    store: &Store,
+    after: Option<Position>,
+    through: Position,
+) -> Result<Vec<EventType>, ReadError> {
+    let mut reader = Reader::new(store).await.map_err(read_error)?;
+    let mut condition = Condition::default();
+    condition.positions(Span { after, through, order: Order::Ascending });
+    let sql = format!("SELECT DISTINCT type FROM {} WHERE {}", store.dialect.events_by(Path::Log), condition.sql);
+    let rows = reader.lease.all(store.dialect.statement(&sql, condition.parameters)).await;
+    let rows: Vec<(String,)> = reader.done(rows)?;
+    Ok(rows.into_iter().map(|(event_type,)| EventType::from_stored(event_type)).collect())
 }
 
 async fn distinct(reader: &mut Reader<'_>, after: Option<&Subject>, limit: usize) -> Result<Vec<Subject>, Error> {

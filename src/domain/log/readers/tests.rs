@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::attribute::EventSource;
 use crate::domain::log::testing::{position, stored};
 
 fn subjects(texts: &[&str]) -> Vec<Subject> {
@@ -19,12 +20,15 @@ fn filters() -> Vec<Filter> {
     ];
     let by_type = [types(&[]), types(&["t"]), types(&["t", "u"])];
     let of_type = |subjects: &SubjectFilter| by_type.clone().map(|types| Filter::new(subjects.clone(), types));
-    by_subject.iter().flat_map(of_type).collect()
+    let by_source = [vec![], vec![EventSource::from_stored("even".to_owned())]];
+    let of_source = |filter: Filter| by_source.clone().map(|sources| filter.clone().of_sources(sources));
+    by_subject.iter().flat_map(of_type).flat_map(of_source).collect()
 }
 
 fn event(at: i64, subject: &str, event_type: &str) -> Arc<LogEvent> {
     let mut event = stored(at, subject);
     event.event_type = EventType::from_stored(event_type.to_owned());
+    event.event_source = EventSource::from_stored(if at % 2 == 0 { "even" } else { "odd" }.to_owned());
     Arc::new(LogEvent::alone(event))
 }
 
@@ -62,9 +66,10 @@ fn lowest_match_is_told_until_it_is_taken() {
     for filter in filters() {
         let registration = register(&readers, filter.clone());
         let batch = [event(1, "z", "v"), event(2, "a", "v"), event(3, "ab", "t"), event(4, "a", "t")];
-        let lowest = batch.iter().map(|event| event.stored()).find(|event| filter.matches(event));
+        let later = [event(5, "a", "t"), event(6, "ab", "t")];
+        let lowest = batch.iter().chain(&later).map(|event| event.stored()).find(|event| filter.matches(event));
         readers.announce(&batch);
-        readers.announce(&[event(5, "a", "t"), event(6, "ab", "t")]);
+        readers.announce(&later);
         assert_eq!(registration.take_announced(), lowest.map(|event| event.position), "{filter:?}");
         assert_eq!(registration.take_announced(), None);
         readers.announce_to_all(position(7));

@@ -1,9 +1,10 @@
 //! Which rows a statement selects.
 
+use crate::adapters::repository::sea_orm::literal::text_literal;
 use crate::adapters::repository::sea_orm::pool::Parameter;
 use crate::adapters::repository::sea_orm::query::{Columns, Dialect, Engine, Path, above_prefix};
-use crate::domain::attribute::{EventType, Subject};
-use crate::domain::filter::SubjectFilter;
+use crate::domain::attribute::{EventSource, EventType, Subject};
+use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::ports::event_repository::{Order, ReadQuery};
 
@@ -91,6 +92,22 @@ pub(super) fn direction(order: Order) -> &'static str {
     }
 }
 
+/// The columns beside the subject that `filter` looks at, with what it wants there.
+fn apart_from_subject(filter: &Filter) -> impl Iterator<Item = (&'static str, Vec<&str>)> {
+    let types = filter.types.iter().map(EventType::as_str).collect();
+    let sources = filter.sources.iter().map(EventSource::as_str).collect();
+    [("type", types), ("source", sources)].into_iter().filter(|(_, wanted): &(_, Vec<&str>)| !wanted.is_empty())
+}
+
+/// The same as SQL with literals, to be added to a condition.
+pub(super) fn apart_from_subject_literal(filter: &Filter) -> String {
+    let parts = apart_from_subject(filter).map(|(column, texts)| {
+        let literals: Vec<String> = texts.into_iter().map(text_literal).collect();
+        format!("AND {column} IN ({})", literals.join(", "))
+    });
+    parts.collect::<Vec<_>>().join(" ")
+}
+
 /// A condition with its parameters.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
@@ -112,12 +129,11 @@ impl Condition {
         self.push("id > ? AND id <= ?", span.bounds());
     }
 
-    pub(super) fn types(&mut self, types: &[EventType]) {
-        if !types.is_empty() {
-            self.push(
-                &format!("type IN ({})", marks(types.len())),
-                types.iter().map(|event_type| event_type.as_str().into()),
-            );
+    /// Events of the types and sources that `filter` selects.
+    pub(super) fn apart_from_subject(&mut self, filter: &Filter) {
+        for (column, texts) in apart_from_subject(filter) {
+            let wanted = texts.iter().map(|text| (*text).into());
+            self.push(&format!("{column} IN ({})", marks(texts.len())), wanted);
         }
     }
 

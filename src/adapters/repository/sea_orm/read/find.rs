@@ -39,7 +39,7 @@ pub(super) async fn find<T: Item>(reader: &mut Reader<'_>, query: &ReadQuery) ->
     let filter = &query.filter;
     let seen = match &filter.subjects {
         SubjectFilter::All => {
-            let span = if filter.types.is_empty() { span } else { span.first(WINDOW_POSITIONS) };
+            let span = if filter.is_by_subject_alone() { span } else { span.first(WINDOW_POSITIONS) };
             along_log(reader, filter, span, &mut page).await?;
             span
         }
@@ -62,7 +62,7 @@ async fn of_one<T: Item>(
     span: Span,
     page: &mut Filling<T>,
 ) -> Result<Span, Error> {
-    if !filter.types.is_empty() {
+    if !filter.is_by_subject_alone() {
         let span = span.first(TYPED_POSITIONS);
         by_subject(reader, subject, filter, span, page).await?;
         return Ok(span);
@@ -179,7 +179,7 @@ async fn by_plan<T: Item>(
     span: Span,
     page: &mut Filling<T>,
 ) -> Result<Span, Error> {
-    let looks = if filter.types.is_empty() { page.limit_left() } else { PLANNED_LOOKS };
+    let looks = if filter.is_by_subject_alone() { page.limit_left() } else { PLANNED_LOOKS };
     let (part, positions) = plan.part(span, looks);
     at(reader, filter, &positions, span.order, page).await?;
     Ok(part)

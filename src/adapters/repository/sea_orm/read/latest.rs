@@ -111,8 +111,8 @@ async fn indexed_lasts(
     query: &LatestQuery,
     through: Position,
 ) -> Result<(Vec<Look>, Option<Subject>), Error> {
-    let last = LastOf { through, types: &query.filter.types };
-    let count = if query.filter.types.is_empty() { query.limit.clamp(1, LOOKS_MAX) } else { TYPED_LOOKS };
+    let last = LastOf { through, filter: &query.filter };
+    let count = if query.filter.is_by_subject_alone() { query.limit.clamp(1, LOOKS_MAX) } else { TYPED_LOOKS };
     if let SubjectFilter::Exact(subjects) = &query.filter.subjects {
         let wanted = subjects.iter().filter(|subject| Some(*subject) > query.after.as_ref());
         let mut wanted: Vec<Subject> = wanted.take(count + 1).cloned().collect();
@@ -142,7 +142,7 @@ async fn unindexed_lasts(
     let mut condition = Condition::default();
     condition.positions(span);
     condition.subjects(&query.filter.subjects);
-    condition.types(&query.filter.types);
+    condition.apart_from_subject(&query.filter);
     if let Some(after) = &query.after {
         condition.push("subject > ?", [after.as_str().into()]);
     }

@@ -13,6 +13,7 @@ use crate::adapters::repository::sea_orm::literal::text_literal;
 use crate::adapters::repository::sea_orm::pool::Statement;
 use crate::adapters::repository::sea_orm::query::{Dialect, Path};
 use crate::adapters::repository::sea_orm::read::Reader;
+use crate::adapters::repository::sea_orm::read::condition::apart_from_subject_literal;
 use crate::adapters::repository::sea_orm::read::skip_scan::{From, LastOf, Look, Range, Scanned};
 use crate::adapters::repository::sea_orm::row::undecodable;
 use crate::domain::attribute::Subject;
@@ -120,11 +121,10 @@ fn text_of_hex(digits: &str) -> Option<String> {
 }
 
 /// The look-up of the last position of `subject`, which is an expression.
-fn look_up(dialect: Dialect, subject: &str, LastOf { through, types }: LastOf<'_>) -> String {
+fn look_up(dialect: Dialect, subject: &str, LastOf { through, filter }: LastOf<'_>) -> String {
     let table = dialect.events_by(Path::Subject);
-    let types: Vec<String> = types.iter().map(|event_type| text_literal(event_type.as_str())).collect();
-    let of_type = if types.is_empty() { String::new() } else { format!("AND type IN ({})", types.join(", ")) };
-    format!("(SELECT id FROM {table} WHERE subject = {subject} AND id <= {through} {of_type} ORDER BY id DESC LIMIT 1)")
+    let picked = apart_from_subject_literal(filter);
+    format!("(SELECT id FROM {table} WHERE subject = {subject} AND id <= {through} {picked} ORDER BY id DESC LIMIT 1)")
 }
 
 #[cfg(test)]

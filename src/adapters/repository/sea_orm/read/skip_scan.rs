@@ -5,19 +5,19 @@ use sea_orm::sqlx::Error;
 
 use crate::adapters::repository::sea_orm::pool::Parameter;
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine, Path, above_prefix};
-use crate::adapters::repository::sea_orm::read::condition::{Condition, marks};
+use crate::adapters::repository::sea_orm::read::condition::Condition;
 use crate::adapters::repository::sea_orm::read::{Reader, mysql_scan};
 use crate::adapters::repository::sea_orm::row::undecodable;
-use crate::domain::attribute::{EventType, Subject};
-use crate::domain::filter::SubjectFilter;
+use crate::domain::attribute::Subject;
+use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 
 /// Which event of a subject is its last one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastOf<'a> {
     pub(super) through: Position,
-    /// Any when empty.
-    pub(super) types: &'a [EventType],
+    /// Which events count, beside by subject.
+    pub(super) filter: &'a Filter,
 }
 
 /// A subject that was looked at.
@@ -161,27 +161,28 @@ fn recursion(dialect: Dialect, range: &Range, last: Option<LastOf<'_>>, count: u
 
 /// The look-up of the last position of the subject that is called `subject`.
 fn look_up(dialect: Dialect, subject: &str, last: Option<LastOf<'_>>) -> (String, Vec<Parameter>) {
-    let Some(LastOf { through, types }) = last else { return ("CAST(NULL AS BIGINT)".to_owned(), Vec::new()) };
-    let of_type = if types.is_empty() { String::new() } else { format!("AND type IN ({})", marks(types.len())) };
-    let path = if types.is_empty() { Path::SubjectEntries } else { Path::Subject };
+    let Some(LastOf { through, filter }) = last else { return ("CAST(NULL AS BIGINT)".to_owned(), Vec::new()) };
+    let mut condition = Condition::default();
+    condition.apart_from_subject(filter);
+    let picked = if condition.sql.is_empty() { String::new() } else { format!("AND {}", condition.sql) };
+    let path = if filter.is_by_subject_alone() { Path::SubjectEntries } else { Path::Subject };
     let table = dialect.events_by(path);
     let sql = match dialect.engine {
         // A range of pairs, for the reason that reads have it.
         Engine::Postgres => format!(
             "(SELECT e.id FROM {table} AS e WHERE (e.subject, e.id) > ({subject}, 0) \
-             AND (e.subject, e.id) <= ({subject}, ?) {of_type} ORDER BY e.subject DESC, e.id DESC LIMIT 1)"
+             AND (e.subject, e.id) <= ({subject}, ?) {picked} ORDER BY e.subject DESC, e.id DESC LIMIT 1)"
         ),
         Engine::Sqlite | Engine::MySql | Engine::MariaDb => {
             let columns = dialect.columns(path);
             let (of_subject, position) = (columns.subject, columns.position);
             format!(
-                "(SELECT {position} FROM {table} WHERE {of_subject} = {subject} AND {position} <= ? {of_type} \
+                "(SELECT {position} FROM {table} WHERE {of_subject} = {subject} AND {position} <= ? {picked} \
                  ORDER BY {position} DESC LIMIT 1)"
             )
         }
     };
-    let types = types.iter().map(|event_type| event_type.as_str().into());
-    (sql, [through.get().into()].into_iter().chain(types).collect())
+    (sql, [through.get().into()].into_iter().chain(condition.parameters).collect())
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use sea_orm::sqlx::Error;
 
-use crate::adapters::repository::sea_orm::literal::text_literal;
 use crate::adapters::repository::sea_orm::pool::{Parameter, Statement};
 use crate::adapters::repository::sea_orm::query::{Engine, Path};
 use crate::adapters::repository::sea_orm::read::Reader;
-use crate::adapters::repository::sea_orm::read::condition::{Condition, Span, Subjects, direction};
+use crate::adapters::repository::sea_orm::read::condition::{
+    Condition, Span, Subjects, apart_from_subject_literal, direction,
+};
 use crate::adapters::repository::sea_orm::read::pack::{Cursor, in_one_row};
 use crate::adapters::repository::sea_orm::read::page::{Filling, Item};
 use crate::adapters::repository::sea_orm::row::undecodable;
@@ -49,7 +50,7 @@ pub(super) async fn along_log<T: Item>(
         let mut condition = Condition::default();
         condition.positions(span);
         condition.subjects(&filter.subjects);
-        condition.types(&filter.types);
+        condition.apart_from_subject(filter);
         let from = format!("FROM {table} WHERE {} ORDER BY id {} LIMIT ?", condition.sql, direction(span.order));
         Selection { id: "id", from, parameters: Some(condition.parameters) }
     };
@@ -69,7 +70,7 @@ pub(super) async fn along_subject<T: Item>(
     let subjects = Subjects::One(subject.clone());
     let selection = |span: Span| {
         let (mut condition, order) = subjects.entries(dialect, Path::Subject, span);
-        condition.types(&filter.types);
+        condition.apart_from_subject(filter);
         let from = format!("FROM {table} WHERE {} ORDER BY {order} LIMIT ?", condition.sql);
         Selection { id: "id", from, parameters: Some(condition.parameters) }
     };
@@ -143,21 +144,20 @@ fn named(reader: &Reader<'_>, filter: &Filter, positions: &[Position], order: Or
     let (dialect, direction) = (reader.dialect(), direction(order));
     let table = dialect.events_by(Path::Log);
     let mut condition = Condition::default();
-    condition.types(&filter.types);
-    let of_type = if condition.sql.is_empty() { String::new() } else { format!("AND {}", condition.sql) };
+    condition.apart_from_subject(filter);
+    let picked = if condition.sql.is_empty() { String::new() } else { format!("AND {}", condition.sql) };
     let (from, list) = match dialect.engine {
         Engine::Sqlite => {
             let wanted = "(SELECT value AS wanted FROM json_each(?))";
-            (format!("FROM {wanted} CROSS JOIN {table} ON id = wanted WHERE 1 {of_type}"), format!("[{list}]"))
+            (format!("FROM {wanted} CROSS JOIN {table} ON id = wanted WHERE 1 {picked}"), format!("[{list}]"))
         }
         Engine::Postgres => {
             let wanted = "ANY(CAST(? AS TEXT)::BIGINT[])";
-            (format!("FROM {table} WHERE id = {wanted} {of_type} ORDER BY id {direction}"), format!("{{{list}}}"))
+            (format!("FROM {table} WHERE id = {wanted} {picked} ORDER BY id {direction}"), format!("{{{list}}}"))
         }
         Engine::MySql | Engine::MariaDb => {
-            let types: Vec<String> = filter.types.iter().map(|event_type| text_literal(event_type.as_str())).collect();
-            let of_type = if types.is_empty() { String::new() } else { format!("AND type IN ({})", types.join(", ")) };
-            let from = format!("FROM {table} WHERE id IN ({list}) {of_type} ORDER BY id {direction}");
+            let picked = apart_from_subject_literal(filter);
+            let from = format!("FROM {table} WHERE id IN ({list}) {picked} ORDER BY id {direction}");
             return Selection { id: "id", from, parameters: None };
         }
     };
