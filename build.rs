@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true);
-    for file in ["eventsdb.proto", "eventsdb/v1/event_store.proto", "io/cloudevents/v1/cloud_event_service.proto"] {
+    for file in ["eventsdb.proto", "eventsdb/v1/event_store.proto", "cloud_event_service.proto"] {
         compiler.open_file(file)?;
     }
     // Server reflection answers with these descriptors.

@@ -17,7 +17,7 @@ pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_te
 pub use json_value::JsonValue;
 pub use protobuf::{from_message, from_protobuf, from_protobuf_batch, to_message};
 
-/// The messages of `proto/io/cloudevents/v1`.
+/// The messages of `proto/cloudevents.proto`.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/cloudevents/io.cloudevents.v1.rs"));

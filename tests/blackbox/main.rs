@@ -8,6 +8,7 @@ mod cloudevents;
 mod commit_proxy;
 mod databases;
 mod event_store;
+mod examples;
 mod follower;
 mod grpc;
 mod grpc_web;
