@@ -13,6 +13,7 @@ mod foreign;
 mod groups;
 mod hanging;
 mod long_log;
+mod notifier;
 mod opening;
 mod read;
 mod reading;

@@ -25,7 +25,7 @@ pub enum InvalidExtension {
     /// The name has other characters than the specification allows, or none.
     #[error("is not a name of an attribute: those have lower-case letters and digits of ASCII only")]
     Name,
-    /// The name is longer than [`NAME_CHARS_MAX`].
+    /// The name is longer than 255 characters.
     #[error("is too long for the name of an attribute: at most {NAME_CHARS_MAX} characters")]
     LongName,
     /// The name is that of something that is no extension.
