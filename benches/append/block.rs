@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::database::fresh_database;
 use crate::engine::Engine;
 use crate::grpc::GrpcClient;
+use crate::grpc_stream::StreamClient;
 use crate::http::HttpClient;
 use crate::load::{Client, Load, Span, drive};
 use crate::measurement::Run;
@@ -82,6 +83,11 @@ impl Block {
                 drive(all(BATCH_CONNECTIONS, client).await?, span).await
             }
             System::Grpc => drive(GrpcClient::connect(port, CONNECTIONS).await?, span).await,
+            System::GrpcStream => drive(StreamClient::connect(port, CONNECTIONS).await?, span).await,
+            System::HttpId => drive(all(CONNECTIONS, |number| HttpClient::with_id(port, number)).await?, span).await,
+            System::Structured => {
+                drive(all(CONNECTIONS, |number| HttpClient::structured(port, number)).await?, span).await
+            }
             System::Null | System::NullOne => {
                 let port = self.null.as_ref().ok_or("there is no such server")?.port;
                 let connections = if system == System::Null { CONNECTIONS } else { 1 };
@@ -129,7 +135,10 @@ const fn events_per_call(system: System) -> usize {
         System::RawRows => RAW_ROWS,
         System::Http
         | System::HttpOne
+        | System::HttpId
+        | System::Structured
         | System::Grpc
+        | System::GrpcStream
         | System::Null
         | System::NullOne
         | System::Redis

@@ -8,10 +8,15 @@ use crate::payload::payload;
 use crate::wire::{Scan, Wire, line};
 use crate::{Outcome, subject};
 
-/// One kept-alive connection that posts the same request again and again.
+/// Digits of the ids of events.
+const ID_DIGITS: usize = 16;
+
+/// One kept-alive connection that posts the same request again and again, but for the id in it.
 pub(crate) struct HttpClient {
     wire: Wire,
     request: Vec<u8>,
+    /// Where the digits of the id are, and the id.
+    id: Option<(usize, u64)>,
     /// How a good answer starts.
     expected: &'static [u8],
 }
@@ -19,26 +24,48 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// Posts one event per request.
     pub(crate) async fn single(port: u16, number: usize) -> Outcome<Self> {
-        Self::new(port, &event(number), br#"{"id":"#).await
+        Self::new(port, "application/json", &event(number), br#"{"id":"#).await
+    }
+
+    /// Posts one event with an id per request.
+    pub(crate) async fn with_id(port: u16, number: usize) -> Outcome<Self> {
+        let event = event(number).replacen('{', &format!(r#"{{"id":"{}","#, "#".repeat(ID_DIGITS)), 1);
+        Self::new(port, "application/json", &event, br#"{"id":"#).await
+    }
+
+    /// Posts one structured `CloudEvent` per request.
+    pub(crate) async fn structured(port: u16, number: usize) -> Outcome<Self> {
+        let (id, subject, data) = ("#".repeat(ID_DIGITS), subject(number), STANDARD.encode(payload()));
+        let event = format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/bench","type":"made","subject":"{subject}","data_base64":"{data}"}}"#
+        );
+        Self::new(port, "application/cloudevents+json", &event, br#"{"id":"#).await
     }
 
     /// Posts `events` events per request.
     pub(crate) async fn batch(port: u16, number: usize, events: usize) -> Outcome<Self> {
         let all: Vec<String> = (0..events).map(|each| event(number * events + each)).collect();
-        Self::new(port, &format!("[{}]", all.join(",")), br#"{"ids":["#).await
+        Self::new(port, "application/json", &format!("[{}]", all.join(",")), br#"{"ids":["#).await
     }
 
-    async fn new(port: u16, body: &str, expected: &'static [u8]) -> Outcome<Self> {
+    async fn new(port: u16, media_type: &str, body: &str, expected: &'static [u8]) -> Outcome<Self> {
         let wire = Wire::connect(&format!("127.0.0.1:{port}")).await?;
         let length = body.len();
-        let head = "POST /events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
-        let request = format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes();
-        Ok(Self { wire, request, expected })
+        let head = format!("POST /events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {media_type}\r\n");
+        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+        // Unlike any other in this log.
+        let first = u64::from(getrandom::u32()?) << 24;
+        let id = request.find(&"#".repeat(ID_DIGITS)).map(|at| (at, first));
+        Ok(Self { wire, request: request.into_bytes(), id, expected })
     }
 }
 
 impl Client for HttpClient {
     async fn call(&mut self) -> Outcome<()> {
+        if let Some((at, id)) = &mut self.id {
+            *id += 1;
+            self.request[*at..*at + ID_DIGITS].copy_from_slice(format!("{id:0ID_DIGITS$x}").as_bytes());
+        }
         self.wire.send(&self.request).await?;
         self.wire.receive(|bytes| scan(bytes, self.expected)).await
     }

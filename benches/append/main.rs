@@ -13,6 +13,7 @@ mod database;
 mod engine;
 mod goals;
 mod grpc;
+mod grpc_stream;
 mod http;
 mod load;
 #[path = "../shared/machine.rs"]
@@ -66,6 +67,9 @@ const CONNECTIONS: usize = 256;
 
 /// Connections that share as many gRPC calls.
 const GRPC_CONNECTIONS: usize = 16;
+
+/// Calls that many appends are in flight on, each over a connection of its own.
+const STREAMS: usize = 4;
 
 /// Events in one request of the batches.
 const BATCH_EVENTS: usize = 100;

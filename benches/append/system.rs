@@ -1,7 +1,7 @@
 //! The systems that are measured on each database.
 
 use crate::engine::Engine;
-use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, RAW_ROWS};
+use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, RAW_ROWS, STREAMS};
 
 impl Engine {
     /// Everything that is measured with this engine, in the order of the runs of a round.
@@ -18,6 +18,9 @@ impl Engine {
                 System::RawBatch,
                 System::HttpBatch,
                 System::Grpc,
+                System::GrpcStream,
+                System::HttpId,
+                System::Structured,
             ],
             Self::Mariadb | Self::Mysql | Self::Postgres => &[
                 System::Http,
@@ -43,6 +46,12 @@ pub(crate) enum System {
     HttpBatch,
     /// This server over gRPC, an event per call.
     Grpc,
+    /// This server over gRPC, many events in flight on few calls.
+    GrpcStream,
+    /// This server over HTTP/1.1, an event with an id per request.
+    HttpId,
+    /// The same as a structured `CloudEvent`.
+    Structured,
     /// This server's HTTP stack with a handler that stores nothing.
     Null,
     /// The same over one connection.
@@ -70,6 +79,9 @@ impl System {
                 format!("events-db, HTTP, batches of {BATCH_EVENTS}, {BATCH_CONNECTIONS} connections")
             }
             Self::Grpc => format!("events-db, gRPC, {CONNECTIONS} calls, {GRPC_CONNECTIONS} connections"),
+            Self::GrpcStream => format!("events-db, AppendStream, {CONNECTIONS} in flight, {STREAMS} connections"),
+            Self::HttpId => format!("events-db, HTTP, with id, {CONNECTIONS} connections"),
+            Self::Structured => format!("events-db, HTTP, structured mode, {CONNECTIONS} connections"),
             Self::Null => format!("same HTTP stack, stores nothing, {CONNECTIONS} connections"),
             Self::NullOne => "same HTTP stack, stores nothing, one connection".to_owned(),
             Self::Redis => format!("Redis Streams, appendfsync always, {CONNECTIONS} connections"),
@@ -83,6 +95,15 @@ impl System {
 
     /// Whether it is this server that is measured.
     pub(crate) const fn is_ours(self) -> bool {
-        matches!(self, Self::Http | Self::HttpOne | Self::HttpBatch | Self::Grpc)
+        matches!(
+            self,
+            Self::Http
+                | Self::HttpOne
+                | Self::HttpBatch
+                | Self::HttpId
+                | Self::Structured
+                | Self::Grpc
+                | Self::GrpcStream
+        )
     }
 }
