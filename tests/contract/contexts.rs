@@ -77,9 +77,14 @@ fn with(context: Context) -> NewEvent {
     NewEvent { time, context: Some(Box::new(context)), ..event("context") }
 }
 
+/// An event with each of them.
+pub(crate) fn every_context() -> Vec<NewEvent> {
+    contexts().into_iter().map(with).collect()
+}
+
 pub(crate) async fn contexts_are_kept_as_given(store: &Store) {
     let repository = store.open().await;
-    let mut given: Vec<NewEvent> = contexts().into_iter().map(with).collect();
+    let mut given = every_context();
     given.insert(3, event("plain"));
     // Alone, together, and together beside a lookup of keys.
     for event in &given {

@@ -46,15 +46,19 @@ async fn hear(hints: &mut Hints, wanted: LogState) {
     }
 }
 
-/// Tells rising states until one is heard: one may be lost while the server is away.
-async fn tell_until_heard(teller: &dyn Notifier, hints: &mut Hints, first: i64) -> i64 {
+/// Tells rising states from `first` on until one of them is heard, and returns the last one that was told and how many
+/// older ones were heard: hints may be late, and lost while the server is away.
+async fn tell_until_heard(teller: &dyn Notifier, hints: &mut Hints, first: i64) -> (i64, usize) {
     let started = Instant::now();
-    let mut head = first;
+    let (mut head, mut older) = (first, 0);
     while started.elapsed() < CEILING {
         teller.notify(state(head)).await;
         if let Ok(Some(found)) = timeout(PAUSE, hints.next()).await {
-            assert!(found.head >= state(first).head && found.head <= state(head).head, "{found:?}");
-            return head;
+            assert!(found.head <= state(head).head, "{found:?}");
+            if found.head >= state(first).head {
+                return (head, older);
+            }
+            older += 1;
         }
         head += 1;
     }
@@ -147,10 +151,10 @@ async fn other_processes_hear_on_their_subject_alone() {
     let [here, there] = [server.notifier(SUBJECT).await, server.notifier(SUBJECT).await];
     let [other, other_there] = [server.notifier("contract.other").await, server.notifier("contract.other").await];
     let (mut hints, mut other_hints) = (there.listen(), other_there.listen());
-    let heard = tell_until_heard(&here, &mut hints, 1).await;
-    // Nothing of that came on the other subject: what is heard there began later.
-    let first = heard + 1_000;
-    tell_until_heard(&other, &mut other_hints, first).await;
+    let (told, _) = tell_until_heard(&here, &mut hints, 1).await;
+    // Nothing of that comes on the other subject before what is told there.
+    let (_, older) = tell_until_heard(&other, &mut other_hints, told + 1).await;
+    assert_eq!(older, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +163,7 @@ async fn messages_that_are_no_hints_are_overlooked() {
     let notifier = server.notifier(SUBJECT).await;
     let mut hints = notifier.listen();
     let teller = server.notifier(SUBJECT).await;
-    let heard = tell_until_heard(&teller, &mut hints, 1).await;
+    let (told, _) = tell_until_heard(&teller, &mut hints, 1).await;
     let mut socket = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
     let mut script = b"CONNECT {\"verbose\":false}\r\n".to_vec();
     for junk in [&b""[..], b"x", b"1", b"-5 0", b"9223372036854775808 0", &[0xff; 64], &[b'1'; 10_000]] {
@@ -174,7 +178,7 @@ async fn messages_that_are_no_hints_are_overlooked() {
         if found == (LogState { head: Position::new(5_000).ok(), deletions: 0 }) {
             return;
         }
-        assert!(found.head <= state(heard).head, "{found:?}");
+        assert!(found.head <= state(told).head, "{found:?}");
     }
 }
 
@@ -186,10 +190,10 @@ async fn server_that_is_away_takes_nothing_but_other_processes() {
     here.notify(state(1)).await;
     hear(&mut own, state(1)).await;
     server.start().await;
-    let heard = tell_until_heard(&here, &mut others, 2).await;
+    let (told, _) = tell_until_heard(&here, &mut others, 2).await;
     server.kill();
-    here.notify(state(heard + 1)).await;
-    hear(&mut own, state(heard + 1)).await;
+    here.notify(state(told + 1)).await;
+    hear(&mut own, state(told + 1)).await;
     server.start().await;
-    tell_until_heard(&here, &mut others, heard + 2).await;
+    tell_until_heard(&here, &mut others, told + 2).await;
 }

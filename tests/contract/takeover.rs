@@ -6,6 +6,7 @@ use events_db::domain::timestamp::Timestamp;
 use events_db::ports::event_repository::ReadQuery;
 use sea_orm::ConnectionTrait;
 
+use crate::contexts::every_context;
 use crate::reading::{append, events, exact, position, positions, query, read_all, whole_log};
 use crate::store::Store;
 
@@ -88,4 +89,12 @@ async fn take_over(store: &Store, schema: &str) {
     assert_eq!(again.len(), log.len() + 3);
     let next = append(&*reopened, events(&["c"])).await;
     assert_eq!(i128::from(next[0].get()), i128::from(theirs) + 1);
+
+    // The table holds all that a CloudEvent says, too.
+    let given = every_context();
+    let positions = append(&*reopened, given.clone()).await;
+    for (position, given) in positions.into_iter().zip(given) {
+        let stored = reopened.get(position).await.unwrap().unwrap();
+        assert_eq!((stored.context, stored.data), (given.context, given.data));
+    }
 }
