@@ -100,6 +100,12 @@ impl EventService {
         &self.core.limits
     }
 
+    /// Cancelled when the service shuts down: what is not a use case of its own ends with it.
+    #[must_use]
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.core.shutdown
+    }
+
     /// How many subscriptions are open.
     #[must_use]
     pub fn open_subscriptions(&self) -> usize {

@@ -239,6 +239,21 @@ async fn streamed_appends_are_answered_in_order_and_one_refusal_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streamed_appends_end_with_the_server() {
+    let server = Server::start(&["--drain-timeout", "60"], &[]).await;
+    let mut client = client(&server).await;
+    let request = AppendStreamRequest { events: vec![event("1", "s")], preconditions: Vec::new() };
+    let open = stream::iter([request]).chain(stream::pending());
+    let mut answers = client.append_stream(open).await.unwrap().into_inner();
+    let first = timeout(CEILING, answers.message()).await.expect("an answer comes").unwrap().unwrap();
+    assert!(matches!(first.outcome, Some(Outcome::Appended(_))), "{first:?}");
+    server.signal("TERM");
+    let ended = timeout(CEILING, answers.message()).await.expect("the call ends").unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert!(server.wait_for_exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reads_end_at_the_head_from_either_side() {
     let server = Server::start(&[], &[]).await;
     let mut client = client(&server).await;
