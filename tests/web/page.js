@@ -34,9 +34,9 @@ function within(promise, what) {
   return Promise.race([promise, late]);
 }
 
-async function service() {
+async function service(name) {
   const bytes = await (await fetch("/descriptors.bin")).arrayBuffer();
-  return createFileRegistry(fromBinary(FileDescriptorSetSchema, new Uint8Array(bytes))).getService("grpc.EventsDB");
+  return createFileRegistry(fromBinary(FileDescriptorSetSchema, new Uint8Array(bytes))).getService(name);
 }
 
 function newEvent(data) {
@@ -86,6 +86,44 @@ async function grpcWeb(EventsDB) {
   equal((await trusted.createEvent(newEvent([]))).id, 1n);
 }
 
+function cloudEvent(id) {
+  const attributes = {
+    subject: { attr: { case: "ceString", value: "page/native" } },
+    number: { attr: { case: "ceInteger", value: -7 } },
+  };
+  return { id, source: "/page", specVersion: "1.0", type: "made", attributes, data: { case: "textData", value: "Grüße" } };
+}
+
+async function nativeGrpcWeb(EventStore) {
+  const client = createClient(EventStore, createGrpcWebTransport({ baseUrl: open }));
+
+  step = "gRPC-web appends CloudEvents and gets them back";
+  const { results } = await client.append({ events: [cloudEvent("one"), cloudEvent("two")] });
+  equal(results.map((result) => result.duplicate), [false, false]);
+  const { event } = await client.get({ position: results[0].position });
+  equal([event.id, event.data, event.attributes.number.attr.value], ["one", { case: "textData", value: "Grüße" }, -7]);
+  equal((await client.append({ events: [cloudEvent("one")] })).results[0].duplicate, true);
+
+  step = "gRPC-web subscribes to CloudEvents";
+  const abort = new AbortController();
+  const seen = [];
+  try {
+    const request = { filter: { subjects: ["page/native"] } };
+    for await (const { message } of client.subscribe(request, { signal: abort.signal, timeoutMs: DEADLINE_MS })) {
+      if (message.case === "events") seen.push(...message.value.events.map((event) => event.id));
+      if (message.case === "caughtUp") await client.append({ events: [cloudEvent("live")] });
+      if (seen.length === 3) abort.abort();
+    }
+  } catch (error) {
+    equal(Code[ConnectError.from(error).code], Code[Code.Canceled]);
+  }
+  equal(seen, ["one", "two", "live"]);
+
+  step = "gRPC-web errors name the field";
+  const refusal = await refused(() => client.append({ events: [{ ...cloudEvent("x"), type: "" }] }), Code.InvalidArgument);
+  equal(refusal, "events[0].type must not be empty");
+}
+
 async function create(data) {
   const body = JSON.stringify({ source: "page", type: "made", subject: "sse", data: btoa(data) });
   const answer = await fetch(`${open}/events`, { method: "POST", headers: { "content-type": "application/json" }, body });
@@ -120,7 +158,8 @@ async function serverSentEvents() {
 }
 
 try {
-  await grpcWeb(await service());
+  await grpcWeb(await service("grpc.EventsDB"));
+  await nativeGrpcWeb(await service("eventsdb.v1.EventStore"));
   await serverSentEvents();
   step = "done";
 } catch (error) {
