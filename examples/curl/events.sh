@@ -27,4 +27,4 @@ echo "the subject's history, an event a line"
 curl -fsS "$server/events/historic?subject=$subject" -H 'accept: application/x-ndjson'
 
 echo "the same as a stream, which would go on with what comes"
-curl -fsSN "$server/events/stream?subject=$subject&format=cloudevents" | sed '/^event: caught-up/q'
+curl -fsN "$server/events/stream?subject=$subject&format=cloudevents" | sed '/^event: caught-up/q'
