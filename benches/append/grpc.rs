@@ -2,20 +2,16 @@
 
 use tonic::transport::{Channel, Endpoint};
 
-use self::proto::events_db_client::EventsDbClient;
 use crate::load::Client;
 use crate::payload::payload;
+use crate::proto::CreateEventRequest;
+use crate::proto::events_db_client::EventsDbClient;
 use crate::{GRPC_CONNECTIONS, Outcome, subject};
-
-mod proto {
-    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
-    include!(concat!(env!("OUT_DIR"), "/client/grpc.rs"));
-}
 
 /// One call at a time over a connection that others use too.
 pub(crate) struct GrpcClient {
     client: EventsDbClient<Channel>,
-    request: proto::CreateEventRequest,
+    request: CreateEventRequest,
 }
 
 impl GrpcClient {
@@ -28,7 +24,7 @@ impl GrpcClient {
         }
         let client = |number: usize| Self {
             client: clients[number % clients.len()].clone(),
-            request: proto::CreateEventRequest {
+            request: CreateEventRequest {
                 source: "bench".to_owned(),
                 r#type: "made".to_owned(),
                 subject: subject(number),

@@ -8,18 +8,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
-use self::proto::eventsdb::v1::AppendStreamRequest;
-use self::proto::eventsdb::v1::append_stream_response::Outcome as Answer;
-use self::proto::eventsdb::v1::event_store_client::EventStoreClient;
-use self::proto::io::cloudevents::v1::CloudEvent;
-use self::proto::io::cloudevents::v1::cloud_event::cloud_event_attribute_value::Attr;
-use self::proto::io::cloudevents::v1::cloud_event::{CloudEventAttributeValue, Data};
 use crate::load::Client;
 use crate::payload::payload;
+use crate::proto::eventsdb::v1::AppendStreamRequest;
+use crate::proto::eventsdb::v1::append_stream_response::Outcome as Answer;
+use crate::proto::eventsdb::v1::event_store_client::EventStoreClient;
+use crate::proto::io::cloudevents::v1::CloudEvent;
+use crate::proto::io::cloudevents::v1::cloud_event::cloud_event_attribute_value::Attr;
+use crate::proto::io::cloudevents::v1::cloud_event::{CloudEventAttributeValue, Data};
 use crate::{Outcome, STREAMS, subject};
-
-#[path = "../../tests/blackbox/proto.rs"]
-mod proto;
 
 /// Who waits for the answers of a call, in the order of the requests.
 type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<Result<(), String>>>>>;

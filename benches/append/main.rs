@@ -26,6 +26,8 @@ mod payload;
 mod plots;
 #[path = "../shared/progress.rs"]
 mod progress;
+#[path = "../../tests/blackbox/proto.rs"]
+mod proto;
 mod raw;
 mod redis;
 mod report;

@@ -13,8 +13,8 @@ mod tests;
 
 pub use base64::{decode_base64, write_base64};
 pub use headers::{from_headers, is_binary, write_headers};
-pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_text};
-pub use json_value::JsonValue;
+pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_text, write_to};
+pub use json_value::{JsonValue, json_text, parse_json};
 pub use protobuf::{from_message, from_protobuf, from_protobuf_batch, to_message};
 
 /// The messages of `proto/cloudevents.proto`.

@@ -10,6 +10,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state, map_request, map_response};
 use axum::response::Response;
+use futures_util::Stream;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::sync::watch;
@@ -27,6 +29,7 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use tonic_web::GrpcWebLayer;
 
 use crate::adapters::cloudevents::proto::cloud_event_service_server::CloudEventServiceServer;
+use crate::adapters::response_cut::ResponseCut;
 use crate::domain::log::Protocol;
 use crate::domain::service::EventService;
 use crate::ports::authenticator::Authenticator;
@@ -53,6 +56,23 @@ const REQUEST_OVERHEAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the content type of gRPC-web begins with. Source: gRPC, `PROTOCOL-WEB.md`.
 const WEB_MEDIA_TYPE: &[u8] = b"application/grpc-web";
+
+/// How often a silent stream looks whether it is still there, where the interface has no word for a sign of life.
+/// HTTP/2 has its own.
+const QUIET_HEARTBEAT: Duration = Duration::from_mins(1);
+
+/// What a call answers one by one.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The answer of a call that reads on until `cut` ends it.
+fn streaming<T>(
+    messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    cut: ResponseCut,
+) -> tonic::Response<Answers<T>> {
+    let mut response: tonic::Response<Answers<T>> = tonic::Response::new(Box::pin(messages));
+    response.extensions_mut().insert(cut);
+    response
+}
 
 /// What the interface needs.
 #[derive(Clone)]

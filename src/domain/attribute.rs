@@ -58,6 +58,8 @@ macro_rules! attribute {
     };
 }
 
+pub(in crate::domain) use attribute;
+
 /// The constructor of an attribute that is never empty.
 macro_rules! never_empty {
     ($name:ident) => {

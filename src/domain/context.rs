@@ -10,7 +10,7 @@ pub use extension::{ExtensionName, ExtensionValue, InvalidExtension};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::domain::attribute::{InvalidAttribute, check_not_empty, check_text};
+use crate::domain::attribute::{InvalidAttribute, attribute, check_not_empty, check_text};
 use crate::domain::timestamp::{InvalidTimestamp, Timestamp};
 
 /// The extensions of an event, by name.
@@ -62,13 +62,15 @@ pub enum DataForm {
     },
 }
 
-/// A media type, such as `application/json; charset=utf-8`. Source: RFC 2046.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaType(String);
+attribute! {
+    /// A media type, such as `application/json; charset=utf-8`. Source: RFC 2046.
+    MediaType
+}
 
-/// An absolute URI. Source: RFC 3986; characters beyond ASCII are taken as RFC 3987 has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uri(String);
+attribute! {
+    /// An absolute URI. Source: RFC 3986; characters beyond ASCII are taken as RFC 3987 has them.
+    Uri
+}
 
 /// The media type that JSON data without one has. Source: `CloudEvents` 1.0.2, `datacontenttype`.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
@@ -155,18 +157,6 @@ impl MediaType {
         if syntax::is_media_type(&text) { Ok(Self(text)) } else { Err(InvalidAttribute::NoMediaType) }
     }
 
-    /// Takes what the store holds.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The media type as it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether it is `*/json` or `*/*+json`, in any case and with any parameters.
     #[must_use]
     pub fn is_json(&self) -> bool {
@@ -209,18 +199,6 @@ impl Uri {
             return Err(InvalidAttribute::NoUri);
         }
         check_uri_reference(&text).map(|()| Self(text))
-    }
-
-    /// Takes what the store holds.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The URI as it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -129,15 +129,17 @@ fn quoted(name: &str) -> String {
 }
 
 /// What an event of the plain interfaces says besides: how its data goes out is all that there is to know.
-fn plain() -> &'static Context {
-    static PLAIN: std::sync::LazyLock<Context> =
-        std::sync::LazyLock::new(|| Context { data_form: DataForm::Binary, ..Context::default() });
-    &PLAIN
-}
+static PLAIN: Context = Context {
+    time: GivenTime::Absent,
+    data_form: DataForm::Binary,
+    data_content_type: None,
+    data_schema: None,
+    extensions: Extensions::new(),
+};
 
 /// The context of `event`, that of a plain event if it came without.
 pub(super) fn context_of(event: &StoredEvent) -> &Context {
-    event.context.as_deref().unwrap_or_else(|| plain())
+    event.context.as_deref().unwrap_or(&PLAIN)
 }
 
 /// The attribute `id`: where the producer gave none, the event's place in the log.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::adapters::api_error::ApiError;
 use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of};
 use crate::adapters::cloudevents::base64::{decode_base64, write_base64};
-use crate::adapters::cloudevents::json_value::JsonValue;
+use crate::adapters::cloudevents::json_value::{JsonValue, json_text, parse_json};
 use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
 
@@ -28,8 +28,7 @@ const EXTENSION_BYTES: usize = 8;
 /// # Errors
 /// `InvalidArgument` naming the attribute.
 pub fn from_json(body: &[u8]) -> Result<NewEvent, ApiError> {
-    let text = utf8(body)?;
-    let members: Members<'_> = serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON object"))?;
+    let members: Members<'_> = parse_json(json_text(body)?, "must be a JSON object")?;
     members.event()
 }
 
@@ -38,24 +37,9 @@ pub fn from_json(body: &[u8]) -> Result<NewEvent, ApiError> {
 /// # Errors
 /// `InvalidArgument` naming the attribute, with the index of its event.
 pub fn from_json_batch(body: &[u8]) -> Result<Vec<NewEvent>, ApiError> {
-    let text = utf8(body)?;
-    let batch: Vec<Members<'_>> =
-        serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON array of objects"))?;
+    let batch: Vec<Members<'_>> = parse_json(json_text(body)?, "must be a JSON array of objects")?;
     let events = batch.into_iter().enumerate();
     events.map(|(index, members)| members.event().map_err(|error| error.of_event(index))).collect()
-}
-
-fn utf8(body: &[u8]) -> Result<&str, ApiError> {
-    std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))
-}
-
-/// What serde says about syntax repeats nothing of the input; what it says about types might.
-fn describe(error: &serde_json::Error, shape: &str) -> ApiError {
-    if error.is_data() {
-        ApiError::invalid("the body", shape)
-    } else {
-        ApiError::invalid("the body", format!("must be JSON: {error}"))
-    }
 }
 
 /// The members of an event's object.
@@ -198,12 +182,12 @@ pub fn write_json(out: &mut Vec<u8>, event: &StoredEvent) {
     for (name, value) in &context.extensions {
         match value {
             ExtensionValue::Boolean(_) | ExtensionValue::Integer(_) => {
-                write!(out, ",\"{}\":{}", name.as_str(), value.to_text()).expect("memory takes everything");
+                write_to(out, format_args!(",\"{}\":{}", name.as_str(), value.to_text()));
             }
             _ => write_member(out, name.as_str(), &value.to_text()),
         }
     }
-    write!(out, ",\"{POSITION}\":\"{}\"", event.position).expect("memory takes everything");
+    write_to(out, format_args!(",\"{POSITION}\":\"{}\"", event.position));
     if let Some(recorded) = event.recorded_time {
         write_member(out, RECORDED_TIME, &recorded.to_rfc3339());
     }
@@ -224,8 +208,13 @@ pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a text is always JSON, and memory takes it");
 }
 
+/// Appends `value` to `out` as it is displayed.
+pub fn write_to(out: &mut Vec<u8>, value: impl fmt::Display) {
+    write!(out, "{value}").expect("memory takes everything");
+}
+
 fn write_member(out: &mut Vec<u8>, name: &str, text: &str) {
-    write!(out, ",\"{name}\":").expect("memory takes everything");
+    write_to(out, format_args!(",\"{name}\":"));
     write_json_text(out, text);
 }
 

@@ -1,9 +1,11 @@
-//! A JSON value as far as an attribute needs it.
+//! JSON as it comes in: what is wrong with a body, and a value as far as an attribute needs it.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::adapters::api_error::ApiError;
 
 /// A value of JSON. What no attribute can be is read past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,29 @@ pub enum JsonValue<'a> {
     Number,
     /// An array or an object.
     Other,
+}
+
+/// The text of a body.
+///
+/// # Errors
+/// `InvalidArgument` when it is not UTF-8.
+pub fn json_text(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))
+}
+
+/// Reads a body of the shape that `shape` tells, such as `must be a JSON object`. What serde says about syntax repeats
+/// nothing of the input; what it says about types might.
+///
+/// # Errors
+/// `InvalidArgument` about the body.
+pub fn parse_json<'a, T: Deserialize<'a>>(text: &'a str, shape: &str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            ApiError::invalid("the body", shape)
+        } else {
+            ApiError::invalid("the body", format!("must be JSON: {error}"))
+        }
+    })
 }
 
 struct ValueVisitor;

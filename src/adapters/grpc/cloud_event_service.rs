@@ -1,13 +1,10 @@
 //! The calls of `io.cloudevents.v1.CloudEventService`.
 
-use std::pin::Pin;
-use std::time::Duration;
-
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::protocol;
 use super::status::from_api_error;
+use super::{Answers, QUIET_HEARTBEAT, protocol, streaming};
 use crate::adapters::api_error::ApiError;
 use crate::adapters::cloudevents::proto::cloud_event_service_server::CloudEventService;
 use crate::adapters::cloudevents::proto::{CloudEvent, PublishRequest, SubscriptionRequest};
@@ -19,9 +16,6 @@ use crate::domain::filter::Filter;
 use crate::domain::log::Protocol;
 use crate::domain::service::EventService;
 use crate::domain::subscription::{Start, SubscriptionEnded, SubscriptionItem, SubscriptionRequest as Subscribing};
-
-/// How often a silent stream looks whether it is still there.
-const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// The service.
 pub(super) struct Broker {
@@ -54,7 +48,7 @@ impl Broker {
             start: Start::Head,
             latest: false,
             min_position: None,
-            heartbeat: HEARTBEAT,
+            heartbeat: QUIET_HEARTBEAT,
             protocol,
         });
         let subscription = subscription.await?;
@@ -78,7 +72,7 @@ fn messages(item: Result<SubscriptionItem, SubscriptionEnded>) -> Vec<Result<Clo
 
 #[tonic::async_trait]
 impl CloudEventService for Broker {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<CloudEvent, Status>> + Send>>;
+    type SubscribeStream = Answers<CloudEvent>;
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<()>, Status> {
         self.publish(request.into_inner()).await.map(Response::new).map_err(from_api_error)
@@ -90,8 +84,6 @@ impl CloudEventService for Broker {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let protocol = protocol(&request);
         let (stream, cut) = self.subscribe(request.into_inner(), protocol).await.map_err(from_api_error)?;
-        let mut response: Response<Self::SubscribeStream> = Response::new(Box::pin(stream));
-        response.extensions_mut().insert(cut);
-        Ok(response)
+        Ok(streaming(stream, cut))
     }
 }

@@ -116,26 +116,33 @@ fn start(request: &proto::EventsFromSubjectRequest) -> Result<Start, ApiError> {
 
 /// A place in the log: `None` is before the first event.
 pub(super) fn from_id(request: &proto::EventsFromSubjectRequest) -> Result<Option<Position>, ApiError> {
-    place("from_id", request.from_id)
+    place("from_id", request.from_id.unwrap_or(0))
 }
 
 pub(super) fn min_position(value: Option<i64>) -> Result<Option<Position>, ApiError> {
-    place("min_position", value)
+    place("min_position", value.unwrap_or(0))
 }
 
-fn place(name: &str, value: Option<i64>) -> Result<Option<Position>, ApiError> {
+/// A place in the log: 0 is none.
+pub(super) fn place(name: &str, value: i64) -> Result<Option<Position>, ApiError> {
     match value {
-        None | Some(0) => Ok(None),
-        Some(id) => Position::new(id).map(Some).map_err(|_| ApiError::invalid(name, "must not be negative")),
+        0 => Ok(None),
+        other => Position::new(other).map(Some).map_err(|_| ApiError::invalid(name, "must not be negative")),
     }
+}
+
+/// Refuses a list that would cost too much.
+pub(super) fn check_repeats(name: &str, texts: &[String]) -> Result<(), ApiError> {
+    if texts.len() > REPEATS_MAX {
+        return Err(ApiError::invalid(name, format!("must not have more than {REPEATS_MAX} elements")));
+    }
+    Ok(())
 }
 
 /// Which events. An empty type is none, as published clients send it.
 pub(super) fn filter(request: proto::EventsFromSubjectRequest) -> Result<Filter, ApiError> {
     for (name, more) in [("more_subjects", &request.more_subjects), ("more_types", &request.more_types)] {
-        if more.len() > REPEATS_MAX {
-            return Err(ApiError::invalid(name, format!("must not have more than {REPEATS_MAX} elements")));
-        }
+        check_repeats(name, more)?;
     }
     let is_recursive = request.recursive.unwrap_or(false);
     let take = if is_recursive { Subject::new } else { Subject::named };
@@ -165,7 +172,7 @@ pub(super) fn event(event: StoredEvent) -> proto::Event {
     }
 }
 
-fn in_field(name: &'static str) -> impl Fn(InvalidAttribute) -> ApiError {
+pub(super) fn in_field(name: &str) -> impl Fn(InvalidAttribute) -> ApiError {
     move |problem| ApiError::attribute(name, problem)
 }
 

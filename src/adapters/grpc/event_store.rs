@@ -5,15 +5,15 @@ mod convert;
 pub(super) mod messages;
 mod read;
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::convert::place;
 use super::proto::v1;
-use super::protocol;
 use super::status::from_api_error;
+use super::{Answers, protocol, streaming};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::cloudevents::to_message;
 use crate::adapters::response_cut::ResponseCut;
@@ -36,8 +36,6 @@ pub(super) struct EventStore {
     heartbeat: Duration,
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 impl EventStore {
     pub(super) fn new(service: EventService, heartbeat: Duration) -> Self {
         Self { service, heartbeat }
@@ -54,7 +52,7 @@ impl EventStore {
 
     async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse, ApiError> {
         let position = convert::required_position("position", request.position)?;
-        let min_position = convert::position("min_position", request.min_position)?;
+        let min_position = place("min_position", request.min_position)?;
         let event = self.service.get(position, min_position).await?;
         let event = event.ok_or_else(|| {
             ApiError::new(ApiErrorKind::NotFound, format!("there is no event at position {position}"))
@@ -72,7 +70,7 @@ impl EventStore {
             filter: convert::filter(request.filter)?,
             start,
             latest,
-            min_position: convert::position("min_position", request.min_position)?,
+            min_position: place("min_position", request.min_position)?,
             heartbeat: self.heartbeat,
             protocol,
         };
@@ -94,27 +92,17 @@ impl EventStore {
         // One more tells whether there is another page.
         let more = self.service.subjects(above, limit + 1 - subjects.len()).await?;
         subjects.extend(more.into_iter().take_while(|subject| subject.as_str().starts_with(prefix.as_str())));
-        let has_more = subjects.len() > limit;
-        subjects.truncate(limit);
-        let last = subjects.last().filter(|_| has_more).map(|subject| subject.as_str().to_owned());
-        Ok(v1::ListSubjectsResponse {
-            subjects: subjects.into_iter().map(Subject::into_string).collect(),
-            next_page_token: last.unwrap_or_default(),
-        })
+        let (subjects, next_page_token) = page(subjects.into_iter().map(Subject::into_string), limit);
+        Ok(v1::ListSubjectsResponse { subjects, next_page_token })
     }
 
     async fn list_types(&self, request: v1::ListTypesRequest) -> Result<v1::ListTypesResponse, ApiError> {
         let limit = convert::page_size(request.page_size)?;
         let token = Some(request.page_token).filter(|token| !token.is_empty());
         let after = token.map(|token| convert::event_type("page_token", token)).transpose()?;
-        let mut types = self.service.types(after, limit + 1).await?;
-        let has_more = types.len() > limit;
-        types.truncate(limit);
-        let last = types.last().filter(|_| has_more).map(|event_type| event_type.as_str().to_owned());
-        Ok(v1::ListTypesResponse {
-            types: types.into_iter().map(EventType::into_string).collect(),
-            next_page_token: last.unwrap_or_default(),
-        })
+        let types = self.service.types(after, limit + 1).await?;
+        let (types, next_page_token) = page(types.into_iter().map(EventType::into_string), limit);
+        Ok(v1::ListTypesResponse { types, next_page_token })
     }
 
     async fn has_events_of(&self, subject: &Subject) -> Result<bool, ApiError> {
@@ -135,7 +123,7 @@ impl EventStore {
             return Err(ApiError::invalid("filter", "is missing; an empty one selects every event"));
         }
         let filter = convert::filter(request.filter)?;
-        let from = convert::position("from_position", request.from_position)?.unwrap_or(Position::FIRST);
+        let from = place("from_position", request.from_position)?.unwrap_or(Position::FIRST);
         let deleted = self.service.delete(filter, from).await?;
         Ok(v1::DeleteResponse { deleted: i64::try_from(deleted).unwrap_or(i64::MAX) })
     }
@@ -176,9 +164,7 @@ impl v1::event_store_server::EventStore for EventStore {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let protocol = protocol(&request);
         let (stream, cut) = self.subscribe(request.into_inner(), protocol).await.map_err(from_api_error)?;
-        let mut response: Response<Self::SubscribeStream> = Response::new(Box::pin(stream));
-        response.extensions_mut().insert(cut);
-        Ok(response)
+        Ok(streaming(stream, cut))
     }
 
     async fn list_subjects(
@@ -200,15 +186,24 @@ impl v1::event_store_server::EventStore for EventStore {
     }
 }
 
+/// The first `limit` of `texts`, and the token of the next page: the last of this one, empty when there are no more.
+fn page(texts: impl Iterator<Item = String>, limit: usize) -> (Vec<String>, String) {
+    let mut texts: Vec<String> = texts.collect();
+    let has_more = texts.len() > limit;
+    texts.truncate(limit);
+    let last = texts.last().filter(|_| has_more).cloned();
+    (texts, last.unwrap_or_default())
+}
+
 /// One item of a subscription as a message. A page is small enough for one.
 fn message(item: Result<SubscriptionItem, SubscriptionEnded>) -> Result<SubscribeResponse, Status> {
-    let place = |position: Option<Position>| Place { position: position.map_or(0, Position::get) };
+    let at = |position: Option<Position>| Place { position: position.map_or(0, Position::get) };
     let message = match item.map_err(|ended| from_api_error(ended.into()))? {
         SubscriptionItem::Events(events) | SubscriptionItem::Latest(events) => {
             SubscriptionMessage::Events(ReadResponse::of(&events))
         }
-        SubscriptionItem::CaughtUp(position) => SubscriptionMessage::CaughtUp(place(position)),
-        SubscriptionItem::Heartbeat(position) => SubscriptionMessage::Heartbeat(place(position)),
+        SubscriptionItem::CaughtUp(position) => SubscriptionMessage::CaughtUp(at(position)),
+        SubscriptionItem::Heartbeat(position) => SubscriptionMessage::Heartbeat(at(position)),
     };
     Ok(message.into())
 }

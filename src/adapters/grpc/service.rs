@@ -1,8 +1,6 @@
 //! The calls of `grpc.EventsDB`: decode, use case, encode.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -10,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::convert::Selection;
 use super::reply::{EncodedReply, encoded};
 use super::status::from_api_error;
-use super::{convert, proto, protocol};
+use super::{Answers, QUIET_HEARTBEAT, convert, proto, protocol, streaming};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::response_cut::ResponseCut;
 use crate::domain::append::AppendRequest;
@@ -20,9 +18,6 @@ use crate::domain::service::{EventService, HISTORY_LIMIT_MAX, History, HistoryRe
 use crate::domain::subscription::{
     PAGE_BYTES_MAX, PAGE_EVENTS_MAX, SubscriptionEnded, SubscriptionItem, SubscriptionRequest,
 };
-
-/// How often a silent stream looks whether it is still there.
-const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// Bytes that gRPC clients take in one message unless told otherwise.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -83,8 +78,7 @@ impl EventsDb {
         convert::check_stream(&request)?;
         let Selection { filter, start, is_latest: latest, min_position, .. } =
             convert::selection(request, HISTORY_LIMIT_MAX)?;
-        // This interface has no word for a sign of life; HTTP/2 has its own.
-        let heartbeat = HEARTBEAT;
+        let heartbeat = QUIET_HEARTBEAT;
         let request = SubscriptionRequest { filter, start, latest, min_position, heartbeat, protocol };
         let subscription = self.service.subscribe(request).await?;
         let batch_events = self.stream_batch_events;
@@ -103,7 +97,7 @@ impl EventsDb {
 
 #[tonic::async_trait]
 impl proto::events_db_server::EventsDb for EventsDb {
-    type StreamEventsFromSubjectStream = Pin<Box<dyn Stream<Item = Result<EncodedReply, Status>> + Send>>;
+    type StreamEventsFromSubjectStream = Answers<EncodedReply>;
 
     async fn create_event(
         &self,
@@ -125,9 +119,7 @@ impl proto::events_db_server::EventsDb for EventsDb {
     ) -> Result<Response<Self::StreamEventsFromSubjectStream>, Status> {
         let protocol = protocol(&request);
         let (stream, cut) = self.stream(request.into_inner(), protocol).await.map_err(from_api_error)?;
-        let mut response: Response<Self::StreamEventsFromSubjectStream> = Response::new(Box::pin(stream));
-        response.extensions_mut().insert(cut);
-        Ok(response)
+        Ok(streaming(stream, cut))
     }
 
     async fn get_historic_events_from_subject(

@@ -3,9 +3,7 @@
 //! Written by hand into one buffer: in a replay every event is encoded for its one reader, so the payload goes straight
 //! from the event into the answer.
 
-use std::io::Write;
-
-use crate::adapters::cloudevents::{write_base64, write_json_text};
+use crate::adapters::cloudevents::{write_base64, write_json_text, write_to};
 use crate::domain::event::StoredEvent;
 use crate::domain::service::History;
 
@@ -56,11 +54,6 @@ pub(super) fn history(history: &History) -> Vec<u8> {
     write_to(&mut out, history.has_more);
     out.push(b'}');
     out
-}
-
-/// Appends `value` to `out` as it is displayed.
-pub(super) fn write_to(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    write!(out, "{value}").expect("memory takes everything");
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::cloudevents::{JsonValue, decode_base64};
+use crate::adapters::cloudevents::{JsonValue, decode_base64, json_text, parse_json};
 use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::event::NewEvent;
 use crate::domain::timestamp::Timestamp;
@@ -29,16 +29,14 @@ pub(super) enum NewEvents {
 /// # Errors
 /// `InvalidArgument` naming the field, in a batch with the index of its event.
 pub(super) fn parse(body: &[u8]) -> Result<NewEvents, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid("the body", "must be UTF-8"))?;
+    let text = json_text(body)?;
     if text.trim_ascii_start().starts_with('[') {
-        let batch: Vec<Fields<'_>> =
-            serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON array of objects"))?;
+        let batch: Vec<Fields<'_>> = parse_json(text, "must be a JSON array of objects")?;
         let events =
             batch.into_iter().enumerate().map(|(index, fields)| event(fields).map_err(|error| error.of_event(index)));
         return events.collect::<Result<_, _>>().map(NewEvents::Batch);
     }
-    let fields = serde_json::from_str(text).map_err(|error| describe(&error, "must be a JSON object"))?;
-    event(fields).map(NewEvents::One)
+    event(parse_json(text, "must be a JSON object")?).map(NewEvents::One)
 }
 
 fn event(fields: Fields<'_>) -> Result<NewEvent, ApiError> {
@@ -55,15 +53,6 @@ fn event(fields: Fields<'_>) -> Result<NewEvent, ApiError> {
         time: optional("time", time)?.map(|text| read_time(&text)).transpose()?,
         context: None,
     })
-}
-
-/// What serde says about syntax repeats nothing of the input; what it says about types might.
-fn describe(error: &serde_json::Error, shape: &str) -> ApiError {
-    if error.is_data() {
-        ApiError::invalid("the body", shape)
-    } else {
-        ApiError::invalid("the body", format!("must be JSON: {error}"))
-    }
 }
 
 fn attribute<T>(

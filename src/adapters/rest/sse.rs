@@ -14,8 +14,8 @@ use bytes::Bytes;
 use futures_util::stream::Stream;
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::cloudevents::{json_bytes, write_json};
-use crate::adapters::rest::event_json::{encoded_bytes, write_event, write_to};
+use crate::adapters::cloudevents::{json_bytes, write_json, write_to};
+use crate::adapters::rest::event_json::{encoded_bytes, write_event};
 use crate::adapters::rest::representation::Representation;
 use crate::domain::event::StoredEvent;
 use crate::domain::log::{LogEvent, WireFormat};

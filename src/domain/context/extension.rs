@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::domain::attribute::check_text;
+use crate::domain::attribute::{attribute, check_text};
 use crate::domain::context::check_uri_reference;
 use crate::domain::context::syntax::has_scheme;
 use crate::domain::timestamp::Timestamp;
@@ -39,9 +39,10 @@ pub enum InvalidExtension {
     Value(&'static str),
 }
 
-/// The name of an extension: `a` to `z` and digits. Source: `CloudEvents` 1.0.2, "Naming Conventions".
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtensionName(String);
+attribute! {
+    /// The name of an extension: `a` to `z` and digits. Source: `CloudEvents` 1.0.2, "Naming Conventions".
+    ExtensionName
+}
 
 impl ExtensionName {
     /// Takes `name`.
@@ -59,18 +60,6 @@ impl ExtensionName {
             return Err(InvalidExtension::TakenName);
         }
         Ok(Self(name))
-    }
-
-    /// Takes what the store holds.
-    #[must_use]
-    pub fn from_stored(name: String) -> Self {
-        Self(name)
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -5,6 +5,7 @@ use prost_types::Timestamp as WireTime;
 use crate::adapters::api_error::ApiError;
 use crate::adapters::cloudevents::from_message;
 use crate::adapters::cloudevents::proto::CloudEvent;
+use crate::adapters::grpc::convert::{check_repeats, in_field, place};
 use crate::adapters::grpc::proto::v1::{self, precondition, subscribe_request};
 use crate::domain::append::{AppendRequest, Precondition};
 use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
@@ -12,9 +13,6 @@ use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::domain::subscription::Start;
 use crate::domain::timestamp::Timestamp;
-
-/// Texts in one part of a filter: each costs a look into the index.
-const REPEATS_MAX: usize = 100;
 
 /// What may be listed in one answer.
 const PAGE_SIZE_MAX: usize = 1_000;
@@ -51,14 +49,6 @@ pub(super) fn required_position(name: &str, position: i64) -> Result<Position, A
     Position::new(position).map_err(|_| ApiError::invalid(name, "must be at least 1"))
 }
 
-/// A place in the log: 0 is none.
-pub(super) fn position(name: &str, position: i64) -> Result<Option<Position>, ApiError> {
-    match position {
-        0 => Ok(None),
-        other => Position::new(other).map(Some).map_err(|_| ApiError::invalid(name, "must not be negative")),
-    }
-}
-
 pub(super) fn time(name: &str, WireTime { seconds, nanos }: WireTime) -> Result<Timestamp, ApiError> {
     let invalid = || ApiError::invalid(name, "must be a time of the years 1 to 9999");
     let nanos = i64::from(nanos);
@@ -88,9 +78,7 @@ fn texts<T>(
     texts: Vec<String>,
     take: impl Fn(String) -> Result<T, InvalidAttribute>,
 ) -> Result<Vec<T>, ApiError> {
-    if texts.len() > REPEATS_MAX {
-        return Err(ApiError::invalid(name, format!("must not have more than {REPEATS_MAX} elements")));
-    }
+    check_repeats(name, &texts)?;
     let texts = texts.into_iter().enumerate();
     texts.map(|(index, text)| take(text).map_err(in_field(&format!("{name}[{index}]")))).collect()
 }
@@ -99,7 +87,7 @@ pub(super) fn start(start: Option<subscribe_request::Start>) -> Result<(Start, b
     use subscribe_request::Start::{AfterPosition, FromTime, Head, LatestPerSubject};
     match start {
         None => Ok((Start::After(None), false)),
-        Some(AfterPosition(place)) => Ok((Start::After(position("after_position", place)?), false)),
+        Some(AfterPosition(position)) => Ok((Start::After(place("after_position", position)?), false)),
         Some(Head(true)) => Ok((Start::Head, false)),
         Some(FromTime(from)) => Ok((Start::Time(time("from_time", from)?), false)),
         Some(LatestPerSubject(true)) => Ok((Start::After(None), true)),
@@ -122,9 +110,4 @@ pub(super) fn subject(name: &str, text: String) -> Result<Subject, ApiError> {
 
 pub(super) fn event_type(name: &str, text: String) -> Result<EventType, ApiError> {
     EventType::new(text).map_err(in_field(name))
-}
-
-fn in_field(name: &str) -> impl FnOnce(InvalidAttribute) -> ApiError {
-    let name = name.to_owned();
-    move |problem| ApiError::attribute(&name, problem)
 }

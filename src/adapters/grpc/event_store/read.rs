@@ -6,6 +6,7 @@ use tonic::Status;
 use super::convert;
 use super::messages::ReadResponse;
 use crate::adapters::api_error::ApiError;
+use crate::adapters::grpc::convert::place;
 use crate::adapters::grpc::proto::v1;
 use crate::adapters::grpc::status::from_api_error;
 use crate::domain::attribute::Subject;
@@ -41,9 +42,9 @@ enum Next {
 
 impl Reading {
     pub(super) async fn begin(service: EventService, request: v1::ReadRequest) -> Result<Self, ApiError> {
-        let after = convert::position("after_position", request.after_position)?;
-        let before = convert::position("before_position", request.before_position)?;
-        let min_position = convert::position("min_position", request.min_position)?;
+        let after = place("after_position", request.after_position)?;
+        let before = place("before_position", request.before_position)?;
+        let min_position = place("min_position", request.min_position)?;
         let from_time = request.from_time.map(|time| convert::time("from_time", time)).transpose()?;
         let left = match usize::try_from(request.limit) {
             Ok(0) => usize::MAX,
