@@ -67,7 +67,7 @@ pub(super) struct Flags {
     /// Take a database whose settings let it lose acknowledged events in a crash
     #[arg(long)]
     pub(super) allow_lazy_durability: bool,
-    /// Silence after which an event stream sends a comment
+    /// Silence after which an event stream sends a comment, and EventStore.Subscribe a heartbeat
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(super) heartbeat_interval: u64,
     /// Time for open requests to finish after SIGTERM
