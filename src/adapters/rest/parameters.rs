@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use crate::adapters::api_error::ApiError;
-use crate::domain::attribute::{EventType, Subject};
+use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
 use crate::domain::service::HISTORY_LIMIT_MAX;
@@ -18,7 +18,7 @@ use crate::ports::event_repository::Order;
 /// Events in a page of history when the client does not say.
 const HISTORY_LIMIT_DEFAULT: usize = 100;
 
-/// How often `subject` or `type` may stand in one query: each costs a look into the index.
+/// How often `subject`, `type` or `source` may stand in one query: each costs a look into the index.
 const REPEATS_MAX: usize = 100;
 
 /// The header by which a browser says what it saw last.
@@ -77,7 +77,7 @@ impl Query {
 
     /// Which events.
     pub(super) fn filter(&self) -> Result<Filter, ApiError> {
-        Ok(Filter::new(self.subjects(self.recursive()?)?, self.types()?))
+        Ok(Filter::new(self.subjects(self.recursive()?)?, self.types()?).of_sources(self.sources()?))
     }
 
     /// The value of `from_id`; `None` for 0 and when it is absent. Whether it is a bound from above or from below is the
@@ -170,9 +170,22 @@ impl Query {
     }
 
     fn types(&self) -> Result<Vec<EventType>, ApiError> {
-        let types = self.all("type")?.into_iter().filter(|text| !text.is_empty());
-        let types = types.map(|text| EventType::new(text.to_owned())).collect::<Result<_, _>>();
-        types.map_err(|problem| ApiError::attribute("type", problem))
+        self.attributes("type", EventType::new)
+    }
+
+    fn sources(&self) -> Result<Vec<EventSource>, ApiError> {
+        self.attributes("source", EventSource::new)
+    }
+
+    /// The values of `name`, read by `take`; an empty one does not count.
+    fn attributes<T>(
+        &self,
+        name: &str,
+        take: impl Fn(String) -> Result<T, InvalidAttribute>,
+    ) -> Result<Vec<T>, ApiError> {
+        let values = self.all(name)?.into_iter().filter(|text| !text.is_empty());
+        let values = values.map(|text| take(text.to_owned())).collect::<Result<_, _>>();
+        values.map_err(|problem| ApiError::attribute(name, problem))
     }
 
     fn all(&self, name: &str) -> Result<Vec<&str>, ApiError> {

@@ -92,6 +92,8 @@ fn filter_names_what_is_wrong() {
         ("subject=a&recursive%5Bx%5D=", "recursive must be given without brackets"),
         ("subject=a&type=%7F", "type must not contain"),
         (&format!("subject=a&type={long}"), "type must have at most"),
+        ("subject=a&source[]=x", "source must be given without brackets"),
+        ("subject=a&source=%7F", "source must not contain"),
     ] {
         assert!(filter(text).unwrap_err().starts_with(name), "{text}");
     }
@@ -102,6 +104,13 @@ fn types_may_repeat_and_empty_ones_do_not_count() {
     let types = filter("subject=a&type=y&type=&type=x&type=y").unwrap().types;
     assert_eq!(types.iter().map(EventType::as_str).collect::<Vec<_>>(), ["x", "y"]);
     assert_eq!(filter("subject=a&type=").unwrap().types, []);
+}
+
+#[test]
+fn sources_may_repeat_and_empty_ones_do_not_count() {
+    let sources = filter("subject=a&source=y&source=&source=/x&source=y").unwrap().sources;
+    assert_eq!(sources.iter().map(EventSource::as_str).collect::<Vec<_>>(), ["/x", "y"]);
+    assert_eq!(filter("subject=a&source=").unwrap().sources, []);
 }
 
 #[test]
