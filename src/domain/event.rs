@@ -95,6 +95,20 @@ impl NewEvent {
 }
 
 impl StoredEvent {
+    /// The event as its producer handed it in, with the time that it was given if it came without.
+    #[must_use]
+    pub fn into_new(self) -> NewEvent {
+        NewEvent {
+            id: self.id,
+            event_source: self.event_source,
+            event_type: self.event_type,
+            subject: self.subject,
+            time: Some(self.time),
+            data: self.data,
+            context: self.context,
+        }
+    }
+
     /// What names the event among all others, if its producer named it.
     #[must_use]
     pub fn key(&self) -> Option<EventKey<'_>> {

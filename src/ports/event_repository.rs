@@ -48,6 +48,32 @@ pub enum DeleteError {
     Unavailable(#[source] Fault),
 }
 
+/// Why events were not put back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Nothing is stored: the log has come to the place of the first event, or farther.
+    #[error("the log has come to position {head} already")]
+    Passed {
+        /// How far the log has come.
+        head: Position,
+    },
+    /// Nothing is stored: the log has events that were recorded later.
+    #[error("the log has events that were recorded later")]
+    Earlier,
+    /// Nothing is stored: the source and id of an event are stored already.
+    #[error("the source and id of an event are stored already")]
+    Duplicate(#[source] Fault),
+    /// Nothing is stored: the store does not take the content of an event, and never will.
+    #[error("the event store does not take an event")]
+    Rejected(#[source] Fault),
+    /// Nothing is stored; the same events may be put back later.
+    #[error("the event store is unavailable")]
+    Unavailable(#[source] Fault),
+    /// All events are stored, or none is: [`EventRepository::state`] tells.
+    #[error("the outcome is unknown")]
+    OutcomeUnknown(#[source] Fault),
+}
+
 /// What became of a group of appends that the store took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupAppended {
@@ -152,6 +178,14 @@ pub trait EventRepository: Send + Sync {
     /// that is at fault. [`AppendError::Unavailable`]: nothing stored, may be repeated.
     /// [`AppendError::OutcomeUnknown`]: perhaps stored.
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError>;
+
+    /// Puts `events` back where they were, at least one, in one transaction: positions ascending, all above the head, recorded
+    /// times never falling. For filling a log from an archive; the head is then at the last of them. The guarantees of
+    /// [`EventRepository::append`] hold.
+    ///
+    /// # Errors
+    /// As [`RestoreError`] says.
+    async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError>;
 
     /// The event at `position`, if it is there.
     ///

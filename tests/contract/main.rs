@@ -18,6 +18,7 @@ mod opening;
 mod read;
 mod reading;
 mod replicas;
+mod restore;
 mod several_subjects;
 mod store;
 mod subject_index;
@@ -95,6 +96,10 @@ contract!(
         replicas::reads_wait_for_the_position_they_must_see,
         replicas::silent_reader_is_told_where_to_resume,
         replicas::reader_far_behind_is_not_waited_for,
+        restore::restored_events_are_as_they_were,
+        restore::restored_id_is_known_again,
+        restore::what_does_not_fit_behind_the_log_is_refused_whole,
+        restore::large_log_with_holes_is_read_by_every_way,
         several_subjects::many_subjects_are_read_from_both_ends,
         several_subjects::what_is_deleted_and_appended_between_pages_shows,
         several_subjects::subject_that_is_dense_in_places_is_read_completely,
@@ -126,6 +131,8 @@ mod tls {
             groups::request_that_the_database_rejects_can_be_told_apart,
             groups::writer_whose_row_is_gone_goes_on,
             groups::large_group_is_taken_whole,
+            restore::restored_events_are_as_they_were,
+            restore::large_log_with_holes_is_read_by_every_way,
         ]
     );
 }

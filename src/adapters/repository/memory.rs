@@ -15,7 +15,7 @@ use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::{
     AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Order, Page, ReadError,
-    ReadQuery,
+    ReadQuery, RestoreError,
 };
 
 /// The log in this process's memory, gone with it. Reads cost what they skip.
@@ -57,6 +57,27 @@ impl Log {
         }
         let recorded = (!plan.new_events.is_empty()).then_some(recorded);
         Ok(GroupAppended { outcomes: plan.outcomes, recorded })
+    }
+
+    fn restore(&mut self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {
+        let first = events.first().map(|event| event.position);
+        if let Some(head) = self.state.head.filter(|head| first.is_some_and(|first| first <= *head)) {
+            return Err(RestoreError::Passed { head });
+        }
+        let recorded = events.iter().find_map(|event| event.recorded_time);
+        if recorded.is_some() && recorded < self.recorded {
+            return Err(RestoreError::Earlier);
+        }
+        let mut keys: HashSet<_> = self.events.values().filter_map(StoredEvent::key).collect();
+        if events.iter().filter_map(StoredEvent::key).any(|key| !keys.insert(key)) {
+            return Err(RestoreError::Duplicate("the log in memory has it".into()));
+        }
+        for event in events {
+            self.state.head = Some(event.position);
+            self.recorded = self.recorded.max(event.recorded_time);
+            self.events.insert(event.position, event);
+        }
+        Ok(())
     }
 
     fn view(&self, requests: &[AppendRequest]) -> LogView {
@@ -128,6 +149,10 @@ fn page<'a>(query: &ReadQuery, events: impl Iterator<Item = &'a StoredEvent>, en
 impl EventRepository for MemoryRepository {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         self.log().append(&requests)
+    }
+
+    async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {
+        self.log().restore(events)
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

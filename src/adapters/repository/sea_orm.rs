@@ -30,7 +30,7 @@ use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::ports::event_repository::{
     AppendError, DeleteError, EventRepository, Fault, GroupAppended, LatestPage, LatestQuery, Order, Page, ReadError,
-    ReadQuery,
+    ReadQuery, RestoreError,
 };
 
 pub use append::RetryCounts;
@@ -132,6 +132,10 @@ impl EventRepository for SeaOrmRepository {
             Ok(answer) => answer,
             Err(_panic) => Err(AppendError::OutcomeUnknown("the writer has panicked".into())),
         }
+    }
+
+    async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {
+        self.store.writer.lock().await.restore(events).await
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

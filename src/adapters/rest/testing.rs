@@ -22,6 +22,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::ports::authenticator::{AuthenticationError, Authenticator};
 use crate::ports::event_repository::{
     AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
+    RestoreError,
 };
 use crate::ports::notifier::Notifier;
 
@@ -109,6 +110,10 @@ impl EventRepository for VecRepository {
             log.push(stored);
         }
         Ok(GroupAppended { outcomes: plan.outcomes, recorded: None })
+    }
+
+    async fn restore(&self, _events: Vec<StoredEvent>) -> Result<(), RestoreError> {
+        Err(RestoreError::Unavailable("not asked for".into()))
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

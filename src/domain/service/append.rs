@@ -280,7 +280,7 @@ mod tests {
     use crate::domain::filter::Filter;
     use crate::domain::service::ServiceLimits;
     use crate::ports::event_repository::{
-        DeleteError, EventRepository, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
+        DeleteError, EventRepository, LatestPage, LatestQuery, Page, ReadError, ReadQuery, RestoreError,
     };
     use crate::ports::notifier::Notifier;
 
@@ -300,6 +300,10 @@ mod tests {
                     recorded: None,
                 }),
             }
+        }
+
+        async fn restore(&self, _: Vec<StoredEvent>) -> Result<(), RestoreError> {
+            Ok(())
         }
 
         async fn get(&self, _: Position) -> Result<Option<StoredEvent>, ReadError> {

@@ -3,6 +3,7 @@
 mod connection;
 mod mysql;
 mod postgres;
+mod restore;
 mod rows;
 mod sqlite;
 
@@ -195,7 +196,7 @@ async fn attempt_append(
     }
     let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
     let rows = rows(&events);
-    match within_commit(deadline, connection.append_new(commit, &rows)).await {
+    match within_commit(settled_by(deadline), connection.append_new(commit, &rows)).await {
         Ok(Written { last, recorded }) => {
             Ok(GroupAppended { outcomes: Settle::AllNew.at(last, requests), recorded: Some(recorded) })
         }
@@ -223,7 +224,7 @@ async fn append_checked(
     }
     let rows = rows(&plan.new_events);
     let recorded = within(deadline, connection.insert(commit, &head, first, &rows)).await?;
-    match within_commit(deadline, connection.commit()).await {
+    match within_commit(settled_by(deadline), connection.commit()).await {
         Ok(()) => Ok(GroupAppended { outcomes: plan.outcomes, recorded: Some(recorded) }),
         Err(Failure { error, may_be_committed }) => {
             Err(AttemptFailure { error, settle: may_be_committed.then_some(Settle::Known(plan.outcomes)) })
@@ -283,8 +284,12 @@ async fn within_commit<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let late = |_| Err(Failure { error: too_late(), may_be_committed: true });
-    let deadline = deadline.min(tokio::time::Instant::now() + COMMIT_TIMEOUT);
     tokio::time::timeout_at(deadline, work).await.unwrap_or_else(late)
+}
+
+/// When a commit must have answered so that there is time left to settle it before `deadline`.
+fn settled_by(deadline: tokio::time::Instant) -> tokio::time::Instant {
+    deadline.min(tokio::time::Instant::now() + COMMIT_TIMEOUT)
 }
 
 fn too_late() -> sqlx::Error {

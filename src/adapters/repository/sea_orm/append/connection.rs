@@ -8,7 +8,7 @@ use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 
 use crate::adapters::repository::sea_orm::append::mysql::MySqlWriter;
 use crate::adapters::repository::sea_orm::append::postgres::PostgresWriter;
-use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::append::sqlite::SqliteWriter;
 use crate::adapters::repository::sea_orm::query::Dialect;
 use crate::domain::attribute::Subject;
@@ -119,6 +119,15 @@ pub(super) trait WriterConnection: Send {
         first: Position,
         rows: &[Row<'_>],
     ) -> Result<Timestamp, sqlx::Error>;
+
+    /// Inserts `rows`, at least one, at their places above the head, and moves `head` to the last of them, `recorded` being
+    /// when the log was last written to.
+    async fn insert_placed(
+        &mut self,
+        head: &Head,
+        rows: &[PlacedRow<'_>],
+        recorded: Option<Timestamp>,
+    ) -> Result<(), sqlx::Error>;
 
     /// Commits what [`WriterConnection::lock_head`] began.
     async fn commit(&mut self) -> Result<(), Failure>;

@@ -19,7 +19,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Either, Executor, FromR
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after,
 };
-use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::literal::{Hex, push_hex};
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine, Path, calendar};
@@ -44,6 +44,8 @@ const ROW_BYTES: usize = 512;
 const LOOK_UPS: usize = 100;
 
 const COMMIT: &str = "COMMIT";
+
+const NULL: &str = "NULL";
 
 /// Source: MySQL, "Server Error Message Reference", `ER_BAD_NULL_ERROR`.
 const BAD_NULL: u16 = 1048;
@@ -234,15 +236,26 @@ impl WriterConnection for MySqlWriter {
         let last = last_position(first, rows.len());
         let mut script = Script::begin(self.packet_bytes);
         script.insert(Some(first), &recorded, rows);
-        script.statement(&format!(
-            "UPDATE event_head SET position = {last}, recorded_at = {recorded} WHERE id = 1 AND position = {}",
-            head.position
-        ));
-        script.statement("SELECT CAST(ROW_COUNT() AS SIGNED)");
+        script.move_head(head, last, &recorded);
         script.note(commit, last);
         let answer = self.send(script).await.map_err(told_apart)?;
         let moved: Option<i64> = answer.first().map(|row| row.try_get(0)).transpose()?;
         if moved == Some(1) { Ok(time) } else { Err(sqlx::Error::RowNotFound) }
+    }
+
+    async fn insert_placed(
+        &mut self,
+        head: &Head,
+        rows: &[PlacedRow<'_>],
+        recorded: Option<Timestamp>,
+    ) -> Result<(), sqlx::Error> {
+        let last = rows.last().map_or(head.position, |row| row.place);
+        let recorded = recorded.map_or_else(|| NULL.to_owned(), literal);
+        let mut script = Script::begin(self.packet_bytes);
+        script.insert_placed(rows);
+        script.move_head(head, last, &recorded);
+        let moved: Option<i64> = self.send(script).await?.first().map(|row| row.try_get(0)).transpose()?;
+        if moved == Some(1) { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -311,32 +324,56 @@ impl Script {
         self.packets.last_mut().expect("there is always a packet")
     }
 
+    /// Moves the head from where it was found, and selects how many rows that were.
+    fn move_head(&mut self, from: &Head, to: i64, recorded: &str) {
+        self.statement(&format!(
+            "UPDATE event_head SET position = {to}, recorded_at = {recorded} WHERE id = 1 AND position = {}",
+            from.position
+        ));
+        self.statement("SELECT CAST(ROW_COUNT() AS SIGNED)");
+    }
+
+    /// Inserts `rows` at their places.
+    fn insert_placed(&mut self, rows: &[PlacedRow<'_>]) {
+        let mut is_open = false;
+        for PlacedRow { place, recorded, row } in rows {
+            is_open = self.begin_row(row, is_open);
+            let _written = write!(self.packet(), "{place}, ");
+            let recorded = recorded.map_or_else(|| NULL.to_owned(), literal);
+            self.row(&recorded, row, false);
+        }
+    }
+
     /// Inserts `rows`, recorded at the literal `recorded`, from `first` on; without it, up to `LAST_INSERT_ID()`, and only
     /// if the statement before has changed one row.
     fn insert(&mut self, first: Option<Position>, recorded: &str, rows: &[Row<'_>]) {
         let mut is_open = false;
         for (index, row) in rows.iter().enumerate() {
-            let row_bytes = row.bytes() * 2 + ROW_BYTES;
-            if self.packet().len() + row_bytes > self.packet_bytes && is_open {
-                self.packets.push(String::with_capacity(self.packet_bytes));
-                is_open = false;
-            }
-            if is_open {
-                self.push(", (");
-            } else {
-                self.separate();
-                self.push(
-                    "INSERT INTO events \
-                     (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) VALUES (",
-                );
-                is_open = true;
-            }
+            is_open = self.begin_row(row, is_open);
             let _written = match first {
                 Some(first) => write!(self.packet(), "{}, ", last_position(first, index + 1)),
                 None => write!(self.packet(), "LAST_INSERT_ID() - {}, ", rows.len() - 1 - index),
             };
             self.row(recorded, row, first.is_none() && index == 0);
         }
+    }
+
+    /// Begins the next row of an INSERT, a new one unless one is open in this packet and has room. One is open then.
+    fn begin_row(&mut self, row: &Row<'_>, is_open: bool) -> bool {
+        let has_room = self.packet().len() + row.bytes() * 2 + ROW_BYTES <= self.packet_bytes;
+        if is_open && has_room {
+            self.push(", (");
+            return true;
+        }
+        if is_open {
+            self.packets.push(String::with_capacity(self.packet_bytes));
+        }
+        self.separate();
+        self.push(
+            "INSERT INTO events \
+             (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) VALUES (",
+        );
+        true
     }
 
     fn row(&mut self, recorded: &str, row: &Row<'_>, is_conditional: bool) {
@@ -361,7 +398,7 @@ impl Script {
             sql.push_str(", ");
             match value {
                 Some(bytes) => push_hex(sql, bytes),
-                None => sql.push_str("NULL"),
+                None => sql.push_str(NULL),
             }
         }
         sql.push(')');

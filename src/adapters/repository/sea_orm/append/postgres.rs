@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
-use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::query::utc;
 use crate::adapters::repository::sea_orm::row::EVENT_COLUMNS;
@@ -69,6 +69,13 @@ const INSERT: &str = "\
         given.event_key, given.event_id, given.context \
     FROM unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[], \
         $10::bytea[]) WITH ORDINALITY AS given (source, type, subject, time, data, event_key, event_id, context, place)";
+
+const INSERT_PLACED: &str = "\
+    INSERT INTO events (id, recorded_at, source, type, subject, time, data, event_key, event_id, context) \
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], \
+        $7::bytea[], $8::bytea[], $9::text[], $10::bytea[])";
+
+const MOVE_HEAD: &str = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
 
 const NOTE: &str = "UPDATE event_writer SET commit_number = $1 / (fence = $2)::int, position = $3, used_at = $4 \
      WHERE writer = $5";
@@ -172,17 +179,38 @@ impl WriterConnection for PostgresWriter {
         let (mut left, mut place) = (rows, first.get());
         while !left.is_empty() {
             let (rows, others) = left.split_at(part(left, self.statement_bytes));
-            bind_rows(sqlx::query(INSERT).bind(place).bind(utc(recorded)), rows).execute(&mut self.connection).await?;
+            let rows: Vec<&Row<'_>> = rows.iter().collect();
+            bind_rows(sqlx::query(INSERT).bind(place).bind(utc(recorded)), &rows).execute(&mut self.connection).await?;
             place += i64::try_from(rows.len()).unwrap_or(i64::MAX);
             left = others;
         }
-        let move_head = "UPDATE event_head SET position = $1, recorded_at = $2 WHERE id = 1 AND position = $3";
-        let query = sqlx::query(move_head).bind(last).bind(utc(recorded)).bind(head.position);
+        let query = sqlx::query(MOVE_HEAD).bind(last).bind(utc(recorded)).bind(head.position);
         let moved = query.execute(&mut self.connection).await?.rows_affected();
         let query = sqlx::query(NOTE).bind(commit.number).bind(commit.fence).bind(last);
         let query = query.bind(Timestamp::now().unix_micros() / 1_000_000).bind(commit.writer.0.as_slice());
         let noted = query.execute(&mut self.connection).await.map_err(told_apart)?.rows_affected();
         if (moved, noted) == (1, 1) { Ok(recorded) } else { Err(sqlx::Error::RowNotFound) }
+    }
+
+    async fn insert_placed(
+        &mut self,
+        head: &Head,
+        rows: &[PlacedRow<'_>],
+        recorded: Option<Timestamp>,
+    ) -> Result<(), sqlx::Error> {
+        let last = rows.last().map_or(head.position, |row| row.place);
+        let mut left = rows;
+        while !left.is_empty() {
+            let (rows, others) = left.split_at(part(left.iter().map(|placed| &placed.row), self.statement_bytes));
+            let places: Vec<i64> = rows.iter().map(|placed| placed.place).collect();
+            let times: Vec<_> = rows.iter().map(|placed| placed.recorded.map(utc)).collect();
+            let rows: Vec<&Row<'_>> = rows.iter().map(|placed| &placed.row).collect();
+            bind_rows(sqlx::query(INSERT_PLACED).bind(places).bind(times), &rows).execute(&mut self.connection).await?;
+            left = others;
+        }
+        let query = sqlx::query(MOVE_HEAD).bind(last).bind(recorded.map(utc)).bind(head.position);
+        let moved = query.execute(&mut self.connection).await?.rows_affected();
+        if moved == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -214,9 +242,9 @@ fn recorded_at(row: &PgRow, index: usize) -> Result<Timestamp, sqlx::Error> {
 }
 
 /// How many of `rows`, but at least one, have no more than `bytes_max` together.
-fn part(rows: &[Row<'_>], bytes_max: usize) -> usize {
+fn part<'r>(rows: impl IntoIterator<Item = &'r Row<'r>>, bytes_max: usize) -> usize {
     let mut bytes = 0_usize;
-    let fitting = rows.iter().take_while(|row| {
+    let fitting = rows.into_iter().take_while(|row| {
         bytes += row.bytes() + ROW_BYTES;
         bytes <= bytes_max
     });
@@ -242,7 +270,8 @@ fn append_one<'q>(commit: &'q Commit, row: &'q Row<'_>) -> Query<'q> {
 fn append_many<'q>(commit: &'q Commit, rows: &[Row<'_>]) -> Query<'q> {
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     let now = Timestamp::now();
-    bind_rows(bind_commit(sqlx::query(APPEND_NEW).bind(count).bind(utc(now)), commit, now), rows)
+    let rows: Vec<&Row<'_>> = rows.iter().collect();
+    bind_rows(bind_commit(sqlx::query(APPEND_NEW).bind(count).bind(utc(now)), commit, now), &rows)
 }
 
 /// Binds what the writer's row needs.
@@ -252,7 +281,7 @@ fn bind_commit<'q>(query: Query<'q>, commit: &'q Commit, now: Timestamp) -> Quer
 }
 
 /// Binds a parameter per column, each an array over the rows.
-fn bind_rows<'q>(query: Query<'q>, rows: &[Row<'_>]) -> Query<'q> {
+fn bind_rows<'q>(query: Query<'q>, rows: &[&Row<'_>]) -> Query<'q> {
     query
         .bind(column(rows, |row| row.event.event_source.as_str()))
         .bind(column(rows, |row| row.event.event_type.as_str()))
@@ -264,8 +293,8 @@ fn bind_rows<'q>(query: Query<'q>, rows: &[Row<'_>]) -> Query<'q> {
         .bind(column(rows, |row| row.context.as_deref()))
 }
 
-fn column<'r, T>(rows: &'r [Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
+fn column<'r, T>(rows: &[&'r Row<'_>], value: impl Fn(&'r Row<'_>) -> T) -> Vec<T> {
+    rows.iter().map(|row| value(row)).collect()
 }
 
 /// A division by zero says that the fence has fallen or the writer's row is gone, and so does a row without a position:

@@ -6,6 +6,7 @@ use crate::adapters::repository::sea_orm::context;
 use crate::domain::append::EventKey;
 use crate::domain::attribute::EventId;
 use crate::domain::event::NewEvent;
+use crate::domain::timestamp::Timestamp;
 
 /// What an event is found again by: short, of one length, and the same for the same source and id.
 pub(in crate::adapters::repository::sea_orm) type Key = [u8; 16];
@@ -16,6 +17,14 @@ pub(super) struct Row<'a> {
     pub(super) key: Option<Key>,
     /// The column `context`.
     pub(super) context: Option<Vec<u8>>,
+}
+
+/// A row that has its place already.
+pub(super) struct PlacedRow<'a> {
+    pub(super) place: i64,
+    /// When it was recorded, if anybody knows.
+    pub(super) recorded: Option<Timestamp>,
+    pub(super) row: Row<'a>,
 }
 
 impl Row<'_> {

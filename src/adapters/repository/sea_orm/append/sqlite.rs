@@ -15,7 +15,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, FromRow, Row 
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
-use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::fault::Effect;
 use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, timestamp};
 use crate::adapters::repository::sea_orm::subject_index::{BEHIND_MAX, CATCH_UP};
@@ -91,8 +91,8 @@ impl SqliteWriter {
         appended.await.map_err(unsettled)
     }
 
-    async fn insert_rows(&mut self, first: i64, recorded: i64, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
-        let mut places = first..;
+    /// Inserts rows, each with its place and when it was recorded.
+    async fn insert_rows(&mut self, rows: &[(i64, Option<i64>, &Row<'_>)]) -> Result<(), sqlx::Error> {
         let mut left = rows;
         for size in INSERT_ROWS {
             while left.len() >= size {
@@ -100,23 +100,44 @@ impl SqliteWriter {
                 left = others;
                 let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; size].join(", ");
                 let sql = format!("INSERT INTO events ({COLUMNS}) VALUES {values}");
-                let mut query = sqlx::query(AssertSqlSafe(sql));
-                for (row, place) in chunk.iter().zip(places.by_ref()) {
-                    query = bind_placed_row(query, place, recorded, row);
-                }
+                let query = sqlx::query(AssertSqlSafe(sql));
+                let query = chunk
+                    .iter()
+                    .fold(query, |query, (place, recorded, row)| bind_placed_row(query, *place, *recorded, row));
                 query.execute(&mut self.connection).await?;
             }
         }
         Ok(())
     }
 
-    /// Lets the index by subject catch up if it is due, and notes the commit, whose last event is at `last`.
-    async fn finish(&mut self, commit: &Commit, last: i64) -> Result<(), sqlx::Error> {
+    /// Inserts `rows` next to each other, from `first` on.
+    async fn insert_run(&mut self, first: i64, recorded: Timestamp, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+        let recorded = Some(recorded.unix_micros());
+        let rows: Vec<_> = (first..).zip(rows).map(|(place, row)| (place, recorded, row)).collect();
+        self.insert_rows(&rows).await
+    }
+
+    /// Lets the index by subject catch up if it is due.
+    async fn index_through(&mut self, last: i64) -> Result<(), sqlx::Error> {
         self.head = last;
         if self.head - self.indexed >= BEHIND_MAX {
             self.connection.execute(sqlx::raw_sql(CATCH_UP)).await?;
             self.indexed = last;
         }
+        Ok(())
+    }
+
+    /// Moves the head from where it was found.
+    async fn move_head(&mut self, from: &Head, to: i64, recorded: Option<Timestamp>) -> Result<(), sqlx::Error> {
+        let move_head = "UPDATE event_head SET position = ?, recorded_at = ? WHERE id = 1 AND position = ?";
+        let query = sqlx::query(move_head).bind(to).bind(recorded.map(Timestamp::unix_micros)).bind(from.position);
+        let moved = query.execute(&mut self.connection).await?.rows_affected();
+        if moved == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    }
+
+    /// Lets the index by subject catch up if it is due, and notes the commit, whose last event is at `last`.
+    async fn finish(&mut self, commit: &Commit, last: i64) -> Result<(), sqlx::Error> {
+        self.index_through(last).await?;
         let now = Timestamp::now().unix_micros() / 1_000_000;
         let query = sqlx::query(NOTE).bind(commit.writer.0.as_slice()).bind(commit.number).bind(last).bind(now);
         query.execute(&mut self.connection).await.map(|_| ())
@@ -143,7 +164,7 @@ impl WriterConnection for SqliteWriter {
             let last: i64 = head.try_get(0)?;
             self.indexed = head.try_get(2)?;
             let recorded = recorded_at(head, 1)?;
-            self.insert_rows(last - count + 1, recorded.unix_micros(), rows).await?;
+            self.insert_run(last - count + 1, recorded, rows).await?;
             self.finish(commit, last).await?;
             written(last, recorded)
         };
@@ -215,13 +236,22 @@ impl WriterConnection for SqliteWriter {
     ) -> Result<Timestamp, sqlx::Error> {
         let recorded = recorded_after(head.recorded);
         let last = last_position(first, rows.len());
-        self.insert_rows(first.get(), recorded.unix_micros(), rows).await?;
-        let move_head = "UPDATE event_head SET position = ?, recorded_at = ? WHERE id = 1 AND position = ?";
-        let query = sqlx::query(move_head).bind(last).bind(recorded.unix_micros()).bind(head.position);
-        if query.execute(&mut self.connection).await?.rows_affected() != 1 {
-            return Err(sqlx::Error::RowNotFound);
-        }
+        self.insert_run(first.get(), recorded, rows).await?;
+        self.move_head(head, last, Some(recorded)).await?;
         self.finish(commit, last).await.map(|()| recorded)
+    }
+
+    async fn insert_placed(
+        &mut self,
+        head: &Head,
+        rows: &[PlacedRow<'_>],
+        recorded: Option<Timestamp>,
+    ) -> Result<(), sqlx::Error> {
+        let last = rows.last().map_or(head.position, |row| row.place);
+        let rows: Vec<_> = rows.iter().map(|it| (it.place, it.recorded.map(Timestamp::unix_micros), &it.row)).collect();
+        self.insert_rows(&rows).await?;
+        self.move_head(head, last, recorded).await?;
+        self.index_through(last).await
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
@@ -287,14 +317,14 @@ fn unsettled(error: sqlx::Error) -> Failure {
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
-fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: i64, row: &Row<'_>) -> Query<'q> {
+fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: Option<i64>, row: &Row<'_>) -> Query<'q> {
     let event = row.event;
     query
         .bind(place)
         .bind(event.event_source.as_str())
         .bind(event.event_type.as_str())
         .bind(event.subject.as_str())
-        .bind(event.time.map_or(recorded, Timestamp::unix_micros))
+        .bind(event.time.map(Timestamp::unix_micros).or(recorded))
         .bind(recorded)
         .bind(event.data.as_ref())
         .bind(row.key.as_ref().map(Key::as_slice))
