@@ -1,7 +1,9 @@
 //! Everything that knows a library: the ports' implementations and the interfaces to the outside.
 
 pub mod api_error;
+pub mod archive;
 pub mod authenticator;
+pub mod client;
 pub mod cloudevents;
 pub mod grpc;
 pub mod listener;

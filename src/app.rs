@@ -1,4 +1,14 @@
-//! The composition root: the only file that knows every adapter.
+//! The composition root: the only room that knows every adapter. This file wires the server, those below it the other
+//! commands.
+
+mod client;
+pub mod command;
+mod export;
+mod healthcheck;
+mod import;
+mod progress;
+mod store;
+mod verify;
 
 use std::future::Future;
 use std::io;
@@ -23,7 +33,7 @@ use crate::adapters::metrics::{Metrics, MetricsError, Watched};
 use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
 use crate::adapters::notifier::nats::{NatsError, NatsNotifier};
-use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts, SeaOrmRepository, StoreConfig};
+use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts};
 use crate::adapters::rest::{self, RestState};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
@@ -34,9 +44,6 @@ use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
 use crate::ports::event_repository::{EventRepository, ReadError};
 use crate::ports::notifier::Notifier;
-
-/// First and longest wait before the database is tried again at start.
-const STARTUP_RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How often failing appends are logged at the most.
 const APPEND_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -112,13 +119,13 @@ impl App {
             let bound = Listener::bind(*address);
             listeners.push(bound.map_err(|cause| StartError::Listen { address: *address, cause })?);
         }
-        let repository = open_store(&config).await?;
+        let repository = store::open(&config.store).await?;
         let retries = repository.retries();
         let is_embedded = repository.is_embedded();
         let repository: Arc<dyn EventRepository> = Arc::new(repository);
         let streams_end = CancellationToken::new();
         let limits = ServiceLimits {
-            event_bytes_max: config.event_bytes_max,
+            event_bytes_max: config.store.event_bytes_max,
             batch_events_max: config.batch_events_max,
             batch_bytes_max: config.batch_bytes_max,
             queue_events_max: config.queue_events_max,
@@ -277,28 +284,6 @@ async fn start_writer(service: &EventService, metrics: Arc<Metrics>, is_embedded
         },
     )?;
     outcome.await.unwrap_or_else(|gone| Err(io::Error::other(gone)))
-}
-
-/// Opens the store, waiting for a database that is not there yet.
-async fn open_store(config: &Config) -> Result<SeaOrmRepository, StartError> {
-    let store = StoreConfig {
-        url: config.database.expose().to_owned(),
-        event_bytes_max: config.event_bytes_max,
-        allows_lazy_durability: config.allows_lazy_durability,
-    };
-    let started = Instant::now();
-    let mut wait = STARTUP_RETRY_WAIT.0;
-    loop {
-        match SeaOrmRepository::connect(&store).await {
-            Ok(repository) => return Ok(repository),
-            Err(error @ ConnectError::Unavailable(_)) if started.elapsed() + wait < config.startup_timeout => {
-                tracing::warn!(error = error_chain(&error), "the database is not there yet, trying again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(STARTUP_RETRY_WAIT.1);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn note_slow_reader(protocol: Protocol, last: Option<Position>) {

@@ -11,3 +11,4 @@ pub mod position;
 pub mod service;
 pub mod subscription;
 pub mod timestamp;
+pub mod transfer;

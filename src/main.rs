@@ -1,12 +1,14 @@
-//! The `events-db` server binary: config, logs, build, run, exit code.
+//! The `events-db` binary: config, logs, build, run, exit code.
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
-use events_db::app::App;
-use events_db::config::{Config, ConfigError, LogFormat};
+use events_db::app::{App, command};
+use events_db::config::{Command, Config, ConfigError, Invocation, LogFormat, LogSettings};
 use events_db::error_chain::error_chain;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Requests come and go in small pieces, which costs a seventh less processor time with this allocator than with the
@@ -21,8 +23,8 @@ const EXIT_USAGE: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let config = match Config::load() {
-        Ok(config) => config,
+    let Invocation { command, logs } = match Invocation::load() {
+        Ok(invocation) => invocation,
         Err(ConfigError::Help(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
@@ -32,31 +34,25 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    start_logs(&config);
-    // Thousands of streams need as many descriptors; Go programs raise the soft limit too.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config)));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = error_chain(error.as_ref()), "the server cannot start");
-            ExitCode::from(EXIT_UNAVAILABLE)
-        }
+    start_logs(&logs);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return unavailable(&error, "threads cannot be started"),
+    };
+    match command {
+        Command::Serve(config) => runtime
+            .block_on(serve(*config))
+            .map_or_else(|error| unavailable(error.as_ref(), "the server cannot start"), |()| ExitCode::SUCCESS),
+        command => runtime.block_on(carry_out(command)),
     }
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    // Thousands of streams need as many descriptors; Go programs raise the soft limit too.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let shutdown = signalled()?;
     tokio::pin!(shutdown);
     let app = tokio::select! {
         app = App::build(config) => app?,
@@ -68,12 +64,51 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn start_logs(config: &Config) {
+/// Carries out a command that ends by itself; a signal ends it where it does no harm.
+async fn carry_out(command: Command) -> ExitCode {
+    let interrupt = CancellationToken::new();
+    match signalled() {
+        Ok(signalled) => {
+            let interrupt = interrupt.clone();
+            tokio::spawn(async move {
+                signalled.await;
+                interrupt.cancel();
+            });
+        }
+        Err(error) => return unavailable(&error, "signals cannot be heard"),
+    }
+    match command::run(command, interrupt).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("events-db: {}", error_chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Done when the process is asked to end.
+fn signalled() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn unavailable(error: &(dyn Error + 'static), what: &str) -> ExitCode {
+    tracing::error!(error = error_chain(error), "{what}");
+    ExitCode::from(EXIT_UNAVAILABLE)
+}
+
+fn start_logs(settings: &LogSettings) {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log_filter))
-        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(&settings.filter))
+        .with_writer(io::stderr)
         .with_target(false);
-    match config.log_format {
+    match settings.format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: `CloudEvents` 1.0.2: core specification, JSON event format, protobuf event format, HTTP protocol binding.
 
+mod archived;
 mod attributes;
 mod base64;
 mod headers;
@@ -11,6 +12,7 @@ mod protobuf;
 #[cfg(test)]
 mod tests;
 
+pub use archived::{Archived, from_archived, write_archived};
 pub use base64::{decode_base64, write_base64};
 pub use headers::{from_headers, is_binary, write_headers};
 pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_text, write_to};

@@ -4,13 +4,14 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use crate::config::variables::Layer;
 use crate::config::{AuthToken, ConfigError, DatabaseUrl, NatsServers, TlsFiles};
 
 /// Where processes of one database tell each other of new events.
 const NATS_SUBJECT_DEFAULT: &str = "eventsdb.head";
 
 /// Every variable that is read, in the spelling of the environment.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "DATABASE_URL",
     "MYSQL_USER",
     "MYSQL_PASSWORD",
@@ -24,6 +25,7 @@ const NAMES: [&str; 13] = [
     "NATS_URL",
     "NATS_SUBJECT",
     "RUST_LOG",
+    "IMPORT_FROM",
 ];
 
 /// The variables as they come; each field is named like its variable.
@@ -42,6 +44,7 @@ pub(super) struct Environment {
     nats_url: Option<String>,
     nats_subject: Option<String>,
     rust_log: Option<String>,
+    import_from: Option<String>,
 }
 
 impl Environment {
@@ -49,17 +52,20 @@ impl Environment {
         NAMES.contains(&name)
     }
 
-    /// A variable that is empty is not set, as in the Go service.
-    pub(super) fn read(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let ours = variables.into_iter().filter(|(name, value)| Self::knows(name) && !value.is_empty());
-        envy::from_iter(ours).map_err(|error| ConfigError::Invalid(error.to_string()))
+    pub(super) fn read(variables: Layer) -> Result<Self, ConfigError> {
+        envy::from_iter(variables.into_pairs()).map_err(|error| ConfigError::Invalid(error.to_string()))
     }
 
     pub(super) fn database_url(&self) -> Result<Option<DatabaseUrl>, ConfigError> {
         match &self.database_url {
-            Some(url) => check_database_url(url).map(Some),
+            Some(url) => check_database_url("DATABASE_URL", url).map(Some),
             None => self.mysql_url(),
         }
+    }
+
+    /// The database to import from, which a flag would show to everybody on the machine.
+    pub(super) fn import_from(&self) -> Result<Option<DatabaseUrl>, ConfigError> {
+        self.import_from.as_deref().map(|url| check_database_url("IMPORT_FROM", url)).transpose()
     }
 
     /// The Go service's variables, if any of them is set.
@@ -118,23 +124,24 @@ impl Environment {
         Ok(Some(NatsServers { urls, subject: subject.to_owned() }))
     }
 
-    pub(super) fn log_filter(&self) -> Result<String, ConfigError> {
-        let filter = self.rust_log.as_deref().unwrap_or("info");
+    /// What is logged, `default` when nobody says.
+    pub(super) fn log_filter(&self, default: &str) -> Result<String, ConfigError> {
+        let filter = self.rust_log.as_deref().unwrap_or(default);
         EnvFilter::try_new(filter).map_err(|error| invalid("RUST_LOG", &format!("is not a log filter: {error}")))?;
         Ok(filter.to_owned())
     }
 }
 
-fn check_database_url(url: &str) -> Result<DatabaseUrl, ConfigError> {
+pub(super) fn check_database_url(name: &str, url: &str) -> Result<DatabaseUrl, ConfigError> {
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     match scheme {
         Some("sqlite") => Ok(DatabaseUrl(url.to_owned())),
         Some("mysql" | "mariadb" | "postgres" | "postgresql") => match Url::parse(url) {
             Ok(parsed) if parsed.host_str().is_some_and(|host| !host.is_empty()) => Ok(DatabaseUrl(url.to_owned())),
-            Ok(_) => Err(invalid("DATABASE_URL", "names no host")),
-            Err(error) => Err(invalid("DATABASE_URL", &format!("is not a URL: {error}"))),
+            Ok(_) => Err(invalid(name, "names no host")),
+            Err(error) => Err(invalid(name, &format!("is not a URL: {error}"))),
         },
-        Some(_) | None => Err(invalid("DATABASE_URL", "must start with sqlite://, mysql:// or postgres://")),
+        Some(_) | None => Err(invalid(name, "must start with sqlite://, mysql:// or postgres://")),
     }
 }
 

@@ -1,13 +1,15 @@
-//! The command line.
+//! The command line: the flags of the server, and what every command takes.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::config::ConfigError;
+use crate::config::commands::Subcommand;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,7 +23,44 @@ pub enum LogFormat {
 /// An event store and event stream for CloudEvents on a single port.
 #[derive(Debug, Parser)]
 #[command(name = "events-db", version, after_help = AFTER_HELP, allow_negative_numbers = true)]
-pub(super) struct Flags {
+pub(super) struct CommandLine {
+    #[command(flatten)]
+    pub(super) common: CommonFlags,
+    #[command(flatten)]
+    pub(super) serve: ServeFlags,
+    #[command(subcommand)]
+    pub(super) command: Option<Subcommand>,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct CommonFlags {
+    /// A TOML file with settings by the names of flags and variables; both of these win over it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub(super) log_format: LogFormat,
+}
+
+/// What every command takes that opens the database.
+#[derive(Debug, Args)]
+pub(super) struct StoreFlags {
+    /// Bytes of data in one event
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = within(1, 16 * 1024 * 1024))]
+    pub(super) max_event_bytes: usize,
+    /// Take a database whose settings let it lose acknowledged events in a crash
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", hide_possible_values = true)]
+    pub(super) allow_lazy_durability: bool,
+    /// Time to wait for the database at start
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub(super) startup_timeout: u64,
+}
+
+/// What the server takes.
+#[derive(Debug, Args)]
+pub(super) struct ServeFlags {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub(super) bind: IpAddr,
@@ -49,9 +88,6 @@ pub(super) struct Flags {
     /// Events in the first batch of a stream; batches double while they come back full
     #[arg(long, value_name = "EVENTS", default_value_t = 10, value_parser = within(1, 1_000))]
     pub(super) stream_batch_size: usize,
-    /// Bytes of data in one event
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = within(1, 16 * 1024 * 1024))]
-    pub(super) max_event_bytes: usize,
     /// Events in one request, stored together or not at all
     #[arg(long, value_name = "EVENTS", default_value_t = 1_000, value_parser = within(1, 10_000))]
     pub(super) max_batch_events: usize,
@@ -64,25 +100,18 @@ pub(super) struct Flags {
     /// Bytes of events that wait to be stored before more are refused
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024, value_parser = within(1, 4 << 30))]
     pub(super) max_queued_bytes: usize,
-    /// Take a database whose settings let it lose acknowledged events in a crash
-    #[arg(long)]
-    pub(super) allow_lazy_durability: bool,
     /// Silence after which an event stream sends a comment, and EventStore.Subscribe a heartbeat
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(super) heartbeat_interval: u64,
     /// Time for open requests to finish after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3_600))]
     pub(super) drain_timeout: u64,
-    /// Time to wait for the database at start
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=3_600))]
-    pub(super) startup_timeout: u64,
-    /// How log lines look
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    pub(super) store: StoreFlags,
 }
 
 const AFTER_HELP: &str = "\
-Environment:
+Environment (DATABASE_URL, MYSQL_PASSWORD, NATS_URL and AUTH_TOKEN may be in a file that <NAME>_FILE names):
   DATABASE_URL          sqlite://FILE, mysql://… or postgres://… [default: sqlite://events.db]
   MYSQL_HOST, MYSQL_PORT, MYSQL_USER, MYSQL_PASSWORD, MYSQL_DATABASE_NAME
                         MySQL or MariaDB when DATABASE_URL is not set [defaults: localhost, 3306, root, root, root]
@@ -94,7 +123,7 @@ Environment:
   CORS_ALLOWED_ORIGINS  origins whose pages may call, separated by commas, or *
   RUST_LOG              which log lines are written [default: info]";
 
-fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+pub(super) fn within(least: u64, most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=most)
 }
 

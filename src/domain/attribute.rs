@@ -131,10 +131,16 @@ pub(in crate::domain) fn check_not_empty(text: &str) -> Result<(), InvalidAttrib
     if text.is_empty() { Err(InvalidAttribute::Empty) } else { Ok(()) }
 }
 
+/// Refuses what no log can hold as an attribute.
+///
+/// # Errors
+/// [`InvalidAttribute::TooLong`].
+pub fn check_length(text: &str) -> Result<(), InvalidAttribute> {
+    if text.chars().nth(ATTRIBUTE_CHARS_MAX).is_some() { Err(InvalidAttribute::TooLong) } else { Ok(()) }
+}
+
 fn check(text: &str) -> Result<(), InvalidAttribute> {
-    if text.chars().nth(ATTRIBUTE_CHARS_MAX).is_some() {
-        return Err(InvalidAttribute::TooLong);
-    }
+    check_length(text)?;
     check_text(text)
 }
 

@@ -23,6 +23,8 @@ mod several_subjects;
 mod store;
 mod subject_index;
 mod takeover;
+mod transfer;
+mod verify;
 
 use store::{Engine, run};
 
@@ -104,6 +106,12 @@ contract!(
         several_subjects::what_is_deleted_and_appended_between_pages_shows,
         several_subjects::subject_that_is_dense_in_places_is_read_completely,
         several_subjects::more_events_than_anybody_remembers_are_read,
+        transfer::log_comes_back_from_its_lines,
+        transfer::log_comes_from_another_log_as_it_is,
+        transfer::later_archive_goes_on_where_the_first_ended,
+        transfer::archive_of_another_log_is_refused,
+        transfer::archive_is_appended_once,
+        transfer::appended_archive_is_bounded_and_conflicts_are_told,
     ]
 );
 
@@ -116,6 +124,9 @@ mod databases {
             foreign::nothing_is_stored_without_a_head,
             groups::request_that_the_database_rejects_can_be_told_apart,
             groups::writer_whose_row_is_gone_goes_on,
+            verify::log_of_ours_is_whole,
+            verify::what_somebody_has_changed_is_found,
+            verify::database_is_read_only_with_the_schema_of_this_program,
         ]
     );
 }
@@ -146,6 +157,7 @@ mod mysql_family {
             foreign::rows_above_the_head_are_stepped_over,
             takeover::takes_over_a_strict_go_schema,
             takeover::takes_over_a_loose_go_schema,
+            takeover::go_database_is_imported_and_left_alone,
         ]
     );
 }
@@ -172,6 +184,7 @@ mod embedded {
             subject_index::catches_up_with_batches_and_with_lone_events,
             subject_index::rows_above_the_head_get_their_entries_once,
             subject_index::is_made_from_the_index_of_an_older_schema,
+            verify::entries_that_are_missing_or_too_many_are_found,
         ]
     );
 }

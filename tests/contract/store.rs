@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use events_db::adapters::repository::memory::MemoryRepository;
-use events_db::adapters::repository::sea_orm::{SeaOrmRepository, StoreConfig};
+use events_db::adapters::repository::sea_orm::{ConnectError, SeaOrmRepository, StoreConfig};
 use events_db::ports::event_repository::EventRepository;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use tempfile::TempDir;
@@ -69,6 +69,11 @@ impl Store {
         }
     }
 
+    /// Opens the database as it is, to look into it.
+    pub(crate) async fn open_to_read(&self) -> Result<SeaOrmRepository, ConnectError> {
+        SeaOrmRepository::connect_to_read(&config(self.url())).await
+    }
+
     /// Opens the database by way of `port` of this machine.
     pub(crate) async fn open_through(&self, port: u16) -> Arc<dyn EventRepository> {
         let mut url = Url::parse(self.url()).unwrap();
@@ -83,7 +88,7 @@ impl Store {
         (url.host_str().unwrap().to_owned(), url.port().unwrap())
     }
 
-    fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         match &self.kind {
             Kind::Memory(_) => panic!("memory has no URL"),
             Kind::File { url, .. } | Kind::Server { url, .. } => url,
@@ -117,8 +122,11 @@ impl Store {
 }
 
 async fn open(url: &str) -> Arc<dyn EventRepository> {
-    let config = StoreConfig { url: url.to_owned(), event_bytes_max: EVENT_BYTES_MAX, allows_lazy_durability: false };
-    Arc::new(SeaOrmRepository::connect(&config).await.unwrap())
+    Arc::new(SeaOrmRepository::connect(&config(url)).await.unwrap())
+}
+
+fn config(url: &str) -> StoreConfig {
+    StoreConfig { url: url.to_owned(), event_bytes_max: EVENT_BYTES_MAX, allows_lazy_durability: false }
 }
 
 async fn on_postgres(parameters: &str) -> Kind {

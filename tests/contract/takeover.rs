@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
+use events_db::adapters::archive::GoDatabase;
+use events_db::adapters::repository::memory::MemoryRepository;
 use events_db::domain::timestamp::Timestamp;
+use events_db::domain::transfer::restore;
 use events_db::ports::event_repository::ReadQuery;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+use tokio_util::sync::CancellationToken;
 
 use crate::contexts::every_context;
 use crate::reading::{append, events, exact, position, positions, query, read_all, whole_log};
@@ -25,13 +29,11 @@ pub(crate) async fn takes_over_a_strict_go_schema(store: &Store) {
 }
 
 pub(crate) async fn takes_over_a_loose_go_schema(store: &Store) {
-    take_over(
-        store,
-        "CREATE TABLE events (id BIGINT AUTO_INCREMENT PRIMARY KEY, source VARCHAR(255), type VARCHAR(255), \
-         subject VARCHAR(255), time DATETIME, data VARBINARY(60000), INDEX (subject))",
-    )
-    .await;
+    take_over(store, LOOSE).await;
 }
+
+const LOOSE: &str = "CREATE TABLE events (id BIGINT AUTO_INCREMENT PRIMARY KEY, source VARCHAR(255), type VARCHAR(255), \
+    subject VARCHAR(255), time DATETIME, data VARBINARY(60000), INDEX (subject))";
 
 fn subject(id: i64) -> String {
     format!("{}-{}", ["user", "User", "USER", "usér"][usize::try_from(id % 4).unwrap()], id % 10)
@@ -41,7 +43,8 @@ fn time(id: i64) -> String {
     format!("2021-03-{:02}T{:02}:{:02}:07Z", id % 28 + 1, id % 24, id % 60)
 }
 
-async fn take_over(store: &Store, schema: &str) {
+/// Makes the table of a Go service with its rows.
+async fn fill(store: &Store, schema: &str) -> DatabaseConnection {
     let foreign = store.foreign().await;
     foreign.execute_unprepared("SET SESSION time_zone = '+00:00'").await.unwrap();
     foreign.execute_unprepared(schema).await.unwrap();
@@ -54,6 +57,31 @@ async fn take_over(store: &Store, schema: &str) {
         }
         foreign.execute_unprepared(&sql).await.unwrap();
     }
+    foreign
+}
+
+/// What a Go service has, as it is read out of its database.
+pub(crate) async fn go_database_is_imported_and_left_alone(store: &Store) {
+    let foreign = fill(store, LOOSE).await;
+    foreign.execute_unprepared("DELETE FROM events WHERE id IN (3, 4)").await.unwrap();
+    foreign.execute_unprepared("UPDATE events SET source = NULL, time = NULL, data = NULL WHERE id = 5").await.unwrap();
+    let log = MemoryRepository::default();
+    for run in [1, 2] {
+        let mut archive = GoDatabase::open(store.url()).await.unwrap().expect("this one is not ours");
+        assert_eq!(archive.through(), ROWS);
+        let imported = restore(&log, &mut archive, |_| {}, &CancellationToken::new()).await.unwrap();
+        let count = u64::try_from(ROWS - 2).unwrap();
+        assert_eq!((imported.written, imported.present), if run == 1 { (count, 0) } else { (0, count) });
+    }
+    let imported = whole_log(&log).await;
+    drop(store.open().await);
+    assert!(GoDatabase::open(store.url()).await.unwrap().is_none(), "this one is ours now");
+    // A takeover makes the very same of it.
+    assert_eq!(imported, whole_log(&*store.open().await).await);
+}
+
+async fn take_over(store: &Store, schema: &str) {
+    let foreign = fill(store, schema).await;
     let deleted = foreign.execute_unprepared(&format!("DELETE FROM events WHERE id > {}", ROWS - DELETED)).await;
     assert_eq!(deleted.unwrap().rows_affected(), u64::try_from(DELETED).unwrap());
 

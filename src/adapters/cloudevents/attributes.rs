@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::adapters::api_error::ApiError;
-use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
+use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject, check_length};
 use crate::domain::context::{
     Context, DataForm, ExtensionName, ExtensionValue, Extensions, GivenTime, InvalidExtension, MediaType, Uri,
     check_uri_reference,
 };
 use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
 /// The version of the specification that we speak.
@@ -20,9 +21,14 @@ pub(super) const POSITION: &str = "position";
 /// The extension that carries when the log recorded an event: a Timestamp.
 pub(super) const RECORDED_TIME: &str = "recordedtime";
 
+/// The extension that says of an event in an archive that its producer chose its place in the log for an id.
+pub(super) const OWN_ID: &str = "eventsdbownid";
+
 /// Attributes that are still coming in.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
+    /// What an archive says besides; `None` for an event that comes from its producer.
+    log: Option<OfLog>,
     has_spec_version: bool,
     id: Option<EventId>,
     event_source: Option<EventSource>,
@@ -34,15 +40,43 @@ pub(super) struct Attributes {
     extensions: Extensions,
 }
 
+/// What only a log knows of an event.
+#[derive(Debug, Default)]
+pub(super) struct OfLog {
+    pub(super) position: Option<Position>,
+    pub(super) recorded_time: Option<Timestamp>,
+    pub(super) has_own_id: bool,
+}
+
 impl Attributes {
+    /// Attributes out of an archive, where a log took them that may be older than our rules.
+    pub(super) fn archived() -> Self {
+        Self { log: Some(OfLog::default()), ..Self::default() }
+    }
+
+    /// What the archive says besides.
+    pub(super) fn take_log(&mut self) -> OfLog {
+        self.log.take().unwrap_or_default()
+    }
+
     /// Takes the attribute `name` from a form in which it is text.
     pub(super) fn set_text(&mut self, name: &str, text: String) -> Result<(), ApiError> {
+        let is_archived = self.log.is_some();
         let is_new = match name {
             "specversion" => {
                 if text != SPEC_VERSION {
                     return Err(ApiError::invalid(name, format!("must be {SPEC_VERSION}")));
                 }
                 !std::mem::replace(&mut self.has_spec_version, true)
+            }
+            "id" | "source" | "type" | "subject" if is_archived => {
+                check_length(&text).map_err(in_attribute(name))?;
+                match name {
+                    "id" => put(&mut self.id, EventId::from_stored(text)),
+                    "source" => put(&mut self.event_source, EventSource::from_stored(text)),
+                    "type" => put(&mut self.event_type, EventType::from_stored(text)),
+                    _ => put(&mut self.subject, Subject::from_stored(text)),
+                }
             }
             "id" => put(&mut self.id, EventId::new(text).map_err(in_attribute(name))?),
             "source" => put(&mut self.event_source, source(text).map_err(in_attribute(name))?),
@@ -67,8 +101,8 @@ impl Attributes {
     ) -> Result<(), ApiError> {
         let key = ExtensionName::new(name.to_owned()).map_err(|problem| ApiError::invalid(&quoted(name), problem))?;
         let value = value.map_err(|problem| ApiError::invalid(name, problem))?;
-        if [POSITION, RECORDED_TIME].contains(&name) {
-            return Ok(());
+        if [POSITION, RECORDED_TIME].contains(&name) || (name == OWN_ID && self.log.is_some()) {
+            return self.log.as_mut().map_or(Ok(()), |log| log.set(name, &value));
         }
         once(name, self.extensions.insert(key, value).is_none())
     }
@@ -94,6 +128,27 @@ impl Attributes {
                 extensions: self.extensions,
             })),
         })
+    }
+}
+
+impl OfLog {
+    fn set(&mut self, name: &str, value: &ExtensionValue) -> Result<(), ApiError> {
+        let text = value.to_text();
+        match name {
+            POSITION => {
+                let position = text.parse().ok().and_then(|number| Position::new(number).ok());
+                let position = position.ok_or_else(|| ApiError::invalid(name, "must be a whole number above 0"))?;
+                once(name, put(&mut self.position, position))
+            }
+            RECORDED_TIME => {
+                let time = Timestamp::parse(&text).map_err(|problem| ApiError::invalid(name, problem))?;
+                once(name, put(&mut self.recorded_time, time))
+            }
+            _ => {
+                self.has_own_id = text == "true";
+                Ok(())
+            }
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of};
+use crate::adapters::cloudevents::attributes::{
+    Attributes, OWN_ID, OfLog, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of,
+};
 use crate::adapters::cloudevents::base64::{decode_base64, write_base64};
 use crate::adapters::cloudevents::json_value::{JsonValue, json_text, parse_json};
 use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
@@ -119,15 +121,34 @@ fn data(json: &RawValue, media_type: Option<&MediaType>) -> Result<(Bytes, DataF
     Ok((Bytes::copy_from_slice(raw.as_bytes()), DataForm::Json))
 }
 
-struct MembersVisitor;
+/// Reads members into those that it begins with.
+struct MembersVisitor<'a>(Members<'a>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(MembersVisitor(Members::default()))
     }
 }
 
-impl<'de> Visitor<'de> for MembersVisitor {
+/// The members of an event's object in an archive.
+pub(super) struct ArchivedMembers<'a>(Members<'a>);
+
+impl<'de> Deserialize<'de> for ArchivedMembers<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let begin = Members { attributes: Attributes::archived(), ..Members::default() };
+        deserializer.deserialize_map(MembersVisitor(begin)).map(Self)
+    }
+}
+
+impl ArchivedMembers<'_> {
+    /// The event, and what its log knew of it.
+    pub(super) fn event(mut self) -> Result<(NewEvent, OfLog), ApiError> {
+        let log = self.0.attributes.take_log();
+        Ok((self.0.event()?, log))
+    }
+}
+
+impl<'de> Visitor<'de> for MembersVisitor<'de> {
     type Value = Members<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,7 +156,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members::default();
+        let mut members = self.0;
         while let Some(JsonValue::Text(name)) = map.next_key()? {
             if members.problem.is_some() {
                 map.next_value::<IgnoredAny>()?;
@@ -160,7 +181,17 @@ pub fn json_bytes(event: &StoredEvent) -> usize {
 
 /// Appends `event` to `out` as a structured event, on one line.
 pub fn write_json(out: &mut Vec<u8>, event: &StoredEvent) {
+    write_event(out, event, false);
+}
+
+/// The same for an archive. Where the line would not keep every byte of the data, they go out in Base64.
+pub(super) fn write_archived_json(out: &mut Vec<u8>, event: &StoredEvent) {
+    write_event(out, event, true);
+}
+
+fn write_event(out: &mut Vec<u8>, event: &StoredEvent, is_archived: bool) {
     let context = context_of(event);
+    let keeps_bytes = is_archived && memchr2(b'\n', b'\r', &event.data).is_some();
     out.extend_from_slice(b"{\"specversion\":\"");
     out.extend_from_slice(SPEC_VERSION.as_bytes());
     out.push(b'"');
@@ -173,7 +204,8 @@ pub fn write_json(out: &mut Vec<u8>, event: &StoredEvent) {
     if let Some(time) = event.given_time() {
         write_member(out, "time", &time);
     }
-    if let Some(media_type) = media_type(context) {
+    let media_type = if keeps_bytes { context.told_content_type() } else { media_type(context) };
+    if let Some(media_type) = media_type {
         write_member(out, "datacontenttype", media_type);
     }
     if let Some(schema) = &context.data_schema {
@@ -191,7 +223,14 @@ pub fn write_json(out: &mut Vec<u8>, event: &StoredEvent) {
     if let Some(recorded) = event.recorded_time {
         write_member(out, RECORDED_TIME, &recorded.to_rfc3339());
     }
-    write_data(out, event, context);
+    if is_archived && event.id.as_ref().is_some_and(|id| id.as_str() == event.position.to_string()) {
+        write_to(out, format_args!(",\"{OWN_ID}\":true"));
+    }
+    if keeps_bytes && context.declares_json() {
+        write_binary(out, &event.data);
+    } else {
+        write_data(out, event, context);
+    }
     out.push(b'}');
 }
 
@@ -231,12 +270,16 @@ fn write_data(out: &mut Vec<u8>, event: &StoredEvent, context: &Context) {
             if let Some(text) = std::str::from_utf8(data).ok().filter(|_| is_text) {
                 write_member(out, "data", text);
             } else {
-                out.extend_from_slice(b",\"data_base64\":\"");
-                write_base64(out, data);
-                out.push(b'"');
+                write_binary(out, data);
             }
         }
     }
+}
+
+fn write_binary(out: &mut Vec<u8>, data: &[u8]) {
+    out.extend_from_slice(b",\"data_base64\":\"");
+    write_base64(out, data);
+    out.push(b'"');
 }
 
 /// Whether `data` is JSON in UTF-8.

@@ -13,6 +13,7 @@ mod query;
 mod read;
 mod row;
 mod subject_index;
+mod verify;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -34,8 +35,9 @@ use crate::ports::event_repository::{
 };
 
 pub use append::RetryCounts;
-use connect::Store;
+use connect::{Access, Store};
 pub use connect::{ConnectError, StoreConfig};
+pub use verify::Verified;
 
 /// How long the database may take for one call: clients hear of an outage within 5 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -59,7 +61,18 @@ impl SeaOrmRepository {
     /// [`ConnectError::Unavailable`] when trying again makes sense, [`ConnectError::Unusable`] when it does not.
     pub async fn connect(config: &StoreConfig) -> Result<Self, ConnectError> {
         let retries = Arc::new(RetryCounts::default());
-        let store = Arc::new(Store::open(config, Arc::clone(&retries)).await?);
+        let store = Arc::new(Store::open(config, Access::Serve, Arc::clone(&retries)).await?);
+        Ok(Self { store, retries })
+    }
+
+    /// Opens the database as it is, to read it: nothing is checked but its schema, and nothing is written.
+    ///
+    /// # Errors
+    /// As [`SeaOrmRepository::connect`]; [`ConnectError::Unusable`] also when the database or its schema is not there, or the
+    /// schema is older than this program.
+    pub async fn connect_to_read(config: &StoreConfig) -> Result<Self, ConnectError> {
+        let retries = Arc::new(RetryCounts::default());
+        let store = Arc::new(Store::open(config, Access::Read, Arc::clone(&retries)).await?);
         Ok(Self { store, retries })
     }
 

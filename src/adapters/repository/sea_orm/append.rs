@@ -22,6 +22,7 @@ use crate::ports::event_repository::{AppendError, Fault, GroupAppended};
 
 pub(super) use connection::Connector;
 use connection::{Commit, Committed, Failure, WriterConnection, WriterId, Written, log_is_full};
+pub(super) use rows::key as key_of;
 use rows::rows;
 
 /// How long the database may take for a group, repetitions and all.

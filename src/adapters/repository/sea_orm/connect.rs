@@ -56,6 +56,15 @@ const WRITER_FORGOTTEN_AFTER_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// The first SQLite without the WAL-reset bug. Source: SQLite, "Release History".
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
+/// What a database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everything.
+    Serve,
+    /// Nothing is written.
+    Read,
+}
+
 /// Which database to open.
 #[derive(Clone)]
 pub struct StoreConfig {
@@ -122,12 +131,26 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) async fn open(config: &StoreConfig, retries: Arc<RetryCounts>) -> Result<Self, ConnectError> {
+    pub(super) async fn open(
+        config: &StoreConfig,
+        access: Access,
+        retries: Arc<RetryCounts>,
+    ) -> Result<Self, ConnectError> {
         let backend = backend(&config.url)?;
-        let engine = migration::migrate(connect(config, backend).await?).await?;
-        let checker = connect(config, backend).await?;
-        check(&checker, engine, config).await?;
-        forget_old_writers(&checker).await?;
+        let first = connect(config, backend, access).await?;
+        let (checker, engine) = match access {
+            Access::Read => {
+                let engine = migration::check(&first).await?;
+                (first, engine)
+            }
+            Access::Serve => {
+                let engine = migration::migrate(first).await?;
+                let checker = connect(config, backend, access).await?;
+                check(&checker, engine, config).await?;
+                forget_old_writers(&checker).await?;
+                (checker, engine)
+            }
+        };
         let dialect = Dialect { engine };
         let writer = Mutex::new(Writer::new(connector(dialect, &checker), retries));
         let deleters_max = if engine == Engine::Sqlite { 1 } else { DELETERS };
@@ -210,14 +233,14 @@ fn backend(url: &str) -> Result<DbBackend, ConnectError> {
 }
 
 /// A pool of exactly one connection.
-async fn connect(config: &StoreConfig, backend: DbBackend) -> Result<DatabaseConnection, ConnectError> {
+async fn connect(config: &StoreConfig, backend: DbBackend, access: Access) -> Result<DatabaseConnection, ConnectError> {
     // sea-orm knows MariaDB as MySQL.
     let url = config.url.replacen("mariadb:", "mysql:", 1);
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false).connect_timeout(CONNECT_TIMEOUT).acquire_timeout(CONNECT_TIMEOUT);
-    options.map_sqlx_sqlite_opts(|sqlite| {
+    options.map_sqlx_sqlite_opts(move |sqlite| {
         sqlite
-            .create_if_missing(true)
+            .create_if_missing(access == Access::Serve)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(SQLITE_BUSY_TIMEOUT)

@@ -6,8 +6,8 @@ mod event_keys;
 mod log_tables;
 mod subject_entries;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
-use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 
 use crate::adapters::repository::sea_orm::connect::{ConnectError, one};
 use crate::adapters::repository::sea_orm::query::Engine;
@@ -18,6 +18,9 @@ const LOCK_NAME: &str = "events_db_migration";
 const LOCK_NUMBER: i64 = 7_303_014_218_655_041;
 /// How long a process waits for another one's migration, which may rebuild a large table.
 const LOCK_WAIT_SECONDS: u32 = 3_600;
+
+/// The names of the migrations that were run.
+const APPLIED: &str = "SELECT version FROM seaql_migrations";
 
 struct Migrator;
 
@@ -45,6 +48,20 @@ pub(super) async fn migrate(db: DatabaseConnection) -> Result<Engine, ConnectErr
         Ok(engine)
     });
     migrated.await.unwrap_or_else(|panic| Err(ConnectError::Unavailable(panic.into())))
+}
+
+/// Finds the schema as it must be, without changing anything.
+pub(super) async fn check(db: &DatabaseConnection) -> Result<Engine, ConnectError> {
+    let engine = engine(db).await?;
+    if !SchemaManager::new(db).has_table("event_head").await? {
+        return Err(ConnectError::unusable("it has no log of Events DB"));
+    }
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), APPLIED)).await?;
+    let applied: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, DbErr>>()?;
+    if Migrator::migrations().iter().all(|migration| applied.iter().any(|name| name == migration.name())) {
+        return Ok(engine);
+    }
+    Err(ConnectError::unusable("its schema is older than this program: run `events-db migrate` first"))
 }
 
 async fn engine(db: &DatabaseConnection) -> Result<Engine, ConnectError> {

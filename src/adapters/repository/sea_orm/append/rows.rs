@@ -48,7 +48,7 @@ pub(super) fn rows<'a>(events: &[&'a NewEvent]) -> Vec<Row<'a>> {
 }
 
 /// The first 16 bytes of SHA-256 of the source, a zero byte and the id. No source has a zero byte.
-fn key((event_source, id): EventKey<'_>) -> Key {
+pub(in crate::adapters::repository::sea_orm) fn key((event_source, id): EventKey<'_>) -> Key {
     let mut digest = Sha256::new();
     digest.update(event_source.as_str());
     digest.update([0]);
