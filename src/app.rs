@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,11 @@ use tower::util::MapRequestLayer;
 use crate::adapters::authenticator::{open::Open, static_token::StaticToken};
 use crate::adapters::grpc::{self, GrpcState};
 use crate::adapters::listener::limits::ConnectionLimits;
+use crate::adapters::listener::open::OpenConnections;
 use crate::adapters::listener::tls::{CertificateError, CertificateFiles, ServerCertificate};
 use crate::adapters::listener::{self, HttpService, Listener};
 use crate::adapters::metrics::operation::OperationLayer;
+use crate::adapters::metrics::state::{Limits, State};
 use crate::adapters::metrics::{Metrics, MetricsError, Watched};
 use crate::adapters::multiplex::{CorsOrigins, InvalidOrigin, Multiplex};
 use crate::adapters::notifier::broadcast::BroadcastNotifier;
@@ -42,7 +44,7 @@ use crate::domain::position::Position;
 use crate::domain::service::{EventService, GroupReport, ServiceLimits};
 use crate::error_chain::error_chain;
 use crate::ports::authenticator::Authenticator;
-use crate::ports::event_repository::{EventRepository, ReadError};
+use crate::ports::event_repository::ReadError;
 use crate::ports::notifier::Notifier;
 
 /// How often failing appends are logged at the most.
@@ -98,6 +100,8 @@ pub struct App {
     service: EventService,
     metrics: Arc<Metrics>,
     authenticator: Arc<dyn Authenticator>,
+    health: Health,
+    connections: OpenConnections,
     /// Ends every subscription.
     streams_end: CancellationToken,
 }
@@ -122,7 +126,8 @@ impl App {
         let repository = store::open(&config.store).await?;
         let retries = repository.retries();
         let is_embedded = repository.is_embedded();
-        let repository: Arc<dyn EventRepository> = Arc::new(repository);
+        let metrics = Arc::new(Metrics::new()?);
+        let repository = metrics.timed(Arc::new(repository));
         let streams_end = CancellationToken::new();
         let limits = ServiceLimits {
             event_bytes_max: config.store.event_bytes_max,
@@ -136,19 +141,37 @@ impl App {
             tail_bytes_max: config.tail_bytes_max,
             slow_reader_patience: config.slow_client_timeout,
         };
+        let mut is_nats_connected: Option<Box<dyn Fn() -> bool + Send + Sync>> = None;
         let notifier: Arc<dyn Notifier> = match &config.nats {
-            Some(nats) => Arc::new(NatsNotifier::connect(&nats.urls, nats.subject.clone()).await?),
+            Some(nats) => {
+                let nats = NatsNotifier::connect(&nats.urls, nats.subject.clone()).await?;
+                is_nats_connected = Some(Box::new(nats.connected()));
+                Arc::new(nats)
+            }
             None => Arc::new(BroadcastNotifier::new()),
         };
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
         service.start().await?;
-        let metrics = Arc::new(Metrics::new(watched(&service, retries))?);
+        let (health, connections) = (Health::default(), OpenConnections::default());
+        let state = State { is_nats_connected, ..state(&config, &health, &connections, certificate.as_ref()) };
+        metrics.watch(watched(&service, retries, state));
         start_writer(&service, Arc::clone(&metrics), is_embedded).await.map_err(StartError::Writer)?;
         let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
             Some(token) => Arc::new(StaticToken::new(token.expose())),
             None => Arc::new(Open),
         };
-        Ok(Self { config, listeners, certificate, origins, service, metrics, authenticator, streams_end })
+        Ok(Self {
+            config,
+            listeners,
+            certificate,
+            origins,
+            service,
+            metrics,
+            authenticator,
+            health,
+            connections,
+            streams_end,
+        })
     }
 
     /// The addresses that are listened on, the one port first.
@@ -162,12 +185,11 @@ impl App {
     /// Serves until `shutdown` is done, then drains: not ready at once, streams ended, requests in flight answered,
     /// all within the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let ready = watch::Sender::new(true);
-        let router = self.router(&ready);
+        let router = self.router(&self.health.ready);
         let stop = CancellationToken::new();
         let service = self.service.clone();
-        let told = ready.clone();
-        let follower = tokio::spawn(async move { service.follow(|answer| note_probe(&told, answer)).await });
+        let health = self.health.clone();
+        let follower = tokio::spawn(async move { service.follow(|answer| health.note_probe(answer)).await });
         let service = self.service.clone();
         tokio::spawn(async move { service.end_slow_readers(note_slow_reader).await });
         if let Some(certificate) = &self.certificate {
@@ -180,14 +202,15 @@ impl App {
         let drain_timeout = self.config.drain_timeout;
         let until =
             listener::Shutdown { stop_accepting: stop.clone(), drain_timeout, hard_stop: CancellationToken::new() };
-        let served = tokio::spawn(listener::serve(self.listeners, router, self.certificate, limits, until));
+        let served =
+            tokio::spawn(listener::serve(self.listeners, router, self.certificate, limits, self.connections, until));
         shutdown.await;
         tracing::info!("shutting down");
         follower.abort();
         let _aborted = follower.await;
-        ready.send_replace(false);
+        self.health.ready.send_replace(false);
         // Who watches health is told and dismissed.
-        drop(ready);
+        drop(self.health);
         self.streams_end.cancel();
         stop.cancel();
         let deadline = tokio::time::Instant::now() + drain_timeout;
@@ -220,6 +243,39 @@ impl App {
     }
 }
 
+/// What the probes say.
+#[derive(Clone)]
+struct Health {
+    /// Whether clients are to be sent here: what the store's last answer says, and never once shutdown has begun.
+    ready: watch::Sender<bool>,
+    is_database_up: Arc<AtomicBool>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { ready: watch::Sender::new(true), is_database_up: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
+impl Health {
+    /// Takes note of an answer of the store; only changes are logged.
+    fn note_probe(&self, answer: Result<(), &ReadError>) {
+        self.is_database_up.store(answer.is_ok(), Ordering::Relaxed);
+        let changed = self.ready.send_if_modified(|ready| {
+            let changed = *ready != answer.is_ok();
+            *ready = answer.is_ok();
+            changed
+        });
+        match answer {
+            Ok(()) if changed => tracing::info!("the database is back"),
+            Err(error) if changed => {
+                tracing::warn!(error = error_chain(error), "the database is away, not ready");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 /// Logs why appends fail, seldom enough for an outage under load.
 #[derive(Default)]
 struct AppendTrouble {
@@ -229,7 +285,7 @@ struct AppendTrouble {
 
 impl AppendTrouble {
     fn note(&mut self, group: &GroupReport) {
-        self.failures += group.failures;
+        self.failures += group.failures.total();
         let Some(error) = &group.error else { return };
         if self.logged.is_none_or(|logged| logged.elapsed() >= APPEND_LOG_INTERVAL) {
             tracing::warn!(error = error_chain(error), failures = self.failures, "appends fail");
@@ -239,7 +295,7 @@ impl AppendTrouble {
 }
 
 /// What the metrics ask for at every scrape.
-fn watched(service: &EventService, retries: Arc<RetryCounts>) -> Watched {
+fn watched(service: &EventService, retries: Arc<RetryCounts>, state: State) -> Watched {
     let (streams, queue, log) = (service.clone(), service.clone(), service.clone());
     Watched {
         open_streams: Box::new(move || streams.open_subscriptions() as u64),
@@ -253,6 +309,35 @@ fn watched(service: &EventService, retries: Arc<RetryCounts>) -> Watched {
                 ("lost_connection", count(&retries.lost_connections)),
             ]
         }),
+        state,
+    }
+}
+
+/// Where the process stands, for the metrics.
+fn state(
+    config: &Config,
+    health: &Health,
+    connections: &OpenConnections,
+    certificate: Option<&Arc<ServerCertificate>>,
+) -> State {
+    // Only a receiver: whoever holds a sender keeps those who watch health waiting.
+    let (ready, is_database_up) = (health.ready.subscribe(), Arc::clone(&health.is_database_up));
+    let connections = connections.clone();
+    let certificate = certificate.cloned();
+    State {
+        is_ready: Box::new(move || *ready.borrow()),
+        is_database_up: Box::new(move || is_database_up.load(Ordering::Relaxed)),
+        is_nats_connected: None,
+        connections: Box::new(move || connections.count()),
+        certificate_expires_at: certificate.map(|certificate| -> Box<dyn Fn() -> Option<i64> + Send + Sync> {
+            Box::new(move || certificate.expires_at())
+        }),
+        limits: Limits {
+            connections: config.connections_max,
+            streams: config.streams_max,
+            queue_events: config.queue_events_max,
+            queue_bytes: config.queue_bytes_max,
+        },
     }
 }
 
@@ -289,20 +374,4 @@ async fn start_writer(service: &EventService, metrics: Arc<Metrics>, is_embedded
 fn note_slow_reader(protocol: Protocol, last: Option<Position>) {
     let position = last.map_or(0, Position::get);
     tracing::info!(?protocol, position, "ended a stream whose reader took nothing for too long");
-}
-
-/// Ready is what the store's last answer says; only changes are logged.
-fn note_probe(ready: &watch::Sender<bool>, answer: Result<(), &ReadError>) {
-    let changed = ready.send_if_modified(|ready| {
-        let changed = *ready != answer.is_ok();
-        *ready = answer.is_ok();
-        changed
-    });
-    match answer {
-        Ok(()) if changed => tracing::info!("the database is back"),
-        Err(error) if changed => {
-            tracing::warn!(error = error_chain(error), "the database is away, not ready");
-        }
-        Ok(()) | Err(_) => {}
-    }
 }

@@ -13,8 +13,10 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use events_db::adapters::listener::limits::ConnectionLimits;
+use events_db::adapters::listener::open::OpenConnections;
 use events_db::adapters::listener::{self, Listener, Shutdown};
 use events_db::adapters::metrics::operation::OperationLayer;
+use events_db::adapters::metrics::state::{Limits, State};
 use events_db::adapters::metrics::{Metrics, Watched};
 use events_db::adapters::multiplex::{CorsOrigins, Multiplex};
 use events_db::adapters::unread_body::read_on;
@@ -44,20 +46,29 @@ pub(crate) fn run(port: u16) -> Outcome<()> {
         let listener = Listener::bind(([127, 0, 0, 1], port).into())?;
         let rest = Router::new().route("/events", post(append)).route("/readyz", get(async || "ready"));
         let multiplex = Multiplex { grpc: Router::new(), rest }.with_cors(&CorsOrigins::None);
-        let watched = Watched {
+        let metrics = Metrics::new()?;
+        metrics.watch(Watched {
             open_streams: Box::new(|| 0),
             log: Box::new(LogReport::default),
             queue: Box::new(|| QueueDepth { events: 0, bytes: 0, refused: 0 }),
             retries: Box::new(|| [("conflict", 0), ("duplicate_key", 0), ("lost_connection", 0)]),
-        };
-        let metrics = Arc::new(Metrics::new(watched)?);
-        let service = MapRequestLayer::new(read_on).layer(OperationLayer::new(metrics).layer(multiplex));
+            state: State {
+                is_ready: Box::new(|| true),
+                is_database_up: Box::new(|| true),
+                is_nats_connected: None,
+                connections: Box::new(|| 0),
+                certificate_expires_at: None,
+                limits: Limits::default(),
+            },
+        });
+        let service = MapRequestLayer::new(read_on).layer(OperationLayer::new(Arc::new(metrics)).layer(multiplex));
         let never = Shutdown {
             stop_accepting: CancellationToken::new(),
             drain_timeout: Duration::ZERO,
             hard_stop: CancellationToken::new(),
         };
-        listener::serve(vec![listener], service, None, ConnectionLimits::default(), never).await;
+        listener::serve(vec![listener], service, None, ConnectionLimits::default(), OpenConnections::default(), never)
+            .await;
         Ok(())
     })
 }

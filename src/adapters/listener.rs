@@ -7,10 +7,12 @@ mod accept;
 mod connection;
 mod cut;
 pub mod limits;
+pub mod open;
 mod protocol;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod validity;
 
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +30,7 @@ use tower::Service;
 
 use self::connection::Connections;
 use self::limits::ConnectionLimits;
+use self::open::OpenConnections;
 use self::tls::ServerCertificate;
 
 /// Connections that the kernel holds for us until we accept them: enough for all clients of one gone replica to come
@@ -91,17 +94,18 @@ where
 /// Serves until `shutdown`, and returns when every connection is gone.
 ///
 /// With a certificate all listeners speak TLS, without one clear text. No fault of a connection or of accepting one
-/// ends it.
+/// ends it. `open` is told of every connection.
 pub async fn serve<S: HttpService>(
     listeners: Vec<Listener>,
     service: S,
     certificate: Option<Arc<ServerCertificate>>,
     limits: ConnectionLimits,
+    open: OpenConnections,
     shutdown: Shutdown,
 ) {
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    let connections = Connections::new(service, certificate.as_ref(), limits, &shutdown, tasks.clone());
+    let connections = Connections::new(service, certificate.as_ref(), limits, open, &shutdown, tasks.clone());
     let connections = Arc::new(connections);
     for Listener(socket) in listeners {
         tasks.spawn(accept::accept_until_stopped(socket, Arc::clone(&places), Arc::clone(&connections)));

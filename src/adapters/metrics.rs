@@ -3,19 +3,24 @@
 mod appends;
 mod log;
 pub mod operation;
+pub mod state;
+mod store;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, MeterProvider, ObservableGauge};
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::adapters::metrics::appends::Appends;
-use crate::adapters::metrics::log::Log;
-use crate::adapters::metrics::operation::Operation;
+use crate::adapters::metrics::operation::{Fault, Operation};
+use crate::adapters::metrics::state::State;
+use crate::adapters::metrics::store::{StoreCalls, TimedRepository};
 use crate::domain::log::LogReport;
 use crate::domain::service::{GroupReport, QueueDepth};
+use crate::ports::event_repository::EventRepository;
 
 /// Bucket bounds in seconds: from a read out of memory to the longest wait for a database.
 const DURATION_BOUNDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -35,16 +40,19 @@ pub struct Watched {
     pub queue: Box<dyn Fn() -> QueueDepth + Send + Sync>,
     /// How often appends were written again, by cause.
     pub retries: Box<dyn Fn() -> [(&'static str, u64); 3] + Send + Sync>,
+    /// Where the process stands.
+    pub state: State,
 }
 
 /// The instruments of this process; those of the Go service under the names that it gave them.
 pub struct Metrics {
     registry: Registry,
+    meter: Meter,
     operations: Counter<u64>,
+    errors: Counter<u64>,
     durations: Histogram<f64>,
     appends: Appends,
-    _log: Log,
-    _streams: ObservableGauge<u64>,
+    store: StoreCalls,
     _provider: SdkMeterProvider,
 }
 
@@ -53,8 +61,7 @@ impl Metrics {
     ///
     /// # Errors
     /// [`MetricsError`] when an instrument is refused.
-    pub fn new(watched: Watched) -> Result<Self, MetricsError> {
-        let Watched { open_streams, log, queue, retries } = watched;
+    pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).map_err(|error| MetricsError(error.into()))?;
@@ -77,20 +84,45 @@ impl Metrics {
             .with_boundaries(DURATION_BOUNDS.to_vec())
             .with_description("Time until an operation was answered or a stream was open.")
             .build();
-        let streams = meter
+        let errors = meter
+            .u64_counter("eventsdb_operation_errors")
+            .with_description("Operations that failed, by whose fault it was.")
+            .build();
+        // A counter that is there before the first error lets a rate see it.
+        for (operation, fault) in Operation::ALL.into_iter().flat_map(|o| Fault::ALL.map(|fault| (o, fault))) {
+            errors.add(0, &error_labels(operation, fault));
+        }
+        let appends = Appends::new(&meter);
+        let store = StoreCalls::new(&meter);
+        Ok(Self { registry, meter, operations, errors, durations, appends, store, _provider: provider })
+    }
+
+    /// Asks `watched` at every scrape. To be called once.
+    pub fn watch(&self, watched: Watched) {
+        let Watched { open_streams, log, queue, retries, state } = watched;
+        self.meter
             .u64_observable_gauge("app_active_event_streams")
             .with_description("Open event streams, over all protocols.")
             .with_callback(move |observer| observer.observe(open_streams(), &[]))
             .build();
-        let appends = Appends::new(&meter, queue, retries);
-        let log = Log::new(&meter, log);
-        Ok(Self { registry, operations, durations, appends, _log: log, _streams: streams, _provider: provider })
+        self.appends.watch(&self.meter, queue, retries);
+        log::watch(&self.meter, log);
+        state::watch(&self.meter, state);
     }
 
-    /// Counts one operation and how long it took.
-    pub fn record(&self, operation: Operation, succeeded: bool, duration: Duration) {
+    /// `repository` with its calls timed.
+    #[must_use]
+    pub fn timed(&self, repository: Arc<dyn EventRepository>) -> Arc<dyn EventRepository> {
+        Arc::new(TimedRepository { inner: repository, calls: self.store.clone() })
+    }
+
+    /// Counts one operation, whose fault it was if it failed, and how long it took.
+    pub fn record(&self, operation: Operation, fault: Option<Fault>, duration: Duration) {
         let name = KeyValue::new("operation", operation.as_str());
-        let status = KeyValue::new("status", if succeeded { "success" } else { "error" });
+        let status = KeyValue::new("status", if fault.is_none() { "success" } else { "error" });
+        if let Some(fault) = fault {
+            self.errors.add(1, &error_labels(operation, fault));
+        }
         self.operations.add(1, &[name.clone(), status]);
         self.durations.record(duration.as_secs_f64(), &[name]);
     }
@@ -111,18 +143,40 @@ impl Metrics {
     }
 }
 
+fn error_labels(operation: Operation, fault: Fault) -> [KeyValue; 2] {
+    [KeyValue::new("operation", operation.as_str()), KeyValue::new("fault", fault.as_str())]
+}
+
+fn seconds(meter: &Meter, name: &'static str, description: &'static str) -> Histogram<f64> {
+    let histogram = meter.f64_histogram(name).with_unit("s").with_boundaries(DURATION_BOUNDS.to_vec());
+    histogram.with_description(description).build()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::metrics::state::Limits;
     use crate::domain::log::{ProtocolReaders, ReadersReport};
+    use crate::domain::position::Position;
+    use crate::domain::service::Failures;
 
-    fn watched() -> Watched {
-        Watched {
+    fn metrics() -> Metrics {
+        let metrics = Metrics::new().unwrap();
+        metrics.watch(Watched {
             open_streams: Box::new(|| 7),
             log: Box::new(log_report),
             queue: Box::new(|| QueueDepth { events: 3, bytes: 300, refused: 4 }),
             retries: Box::new(|| [("conflict", 5), ("duplicate_key", 0), ("lost_connection", 1)]),
-        }
+            state: State {
+                is_ready: Box::new(|| false),
+                is_database_up: Box::new(|| true),
+                is_nats_connected: Some(Box::new(|| true)),
+                connections: Box::new(|| 11),
+                certificate_expires_at: Some(Box::new(|| Some(1_900_000_000))),
+                limits: Limits { connections: 20, streams: 21, queue_events: 22, queue_bytes: 23 },
+            },
+        });
+        metrics
     }
 
     fn log_report() -> LogReport {
@@ -130,6 +184,8 @@ mod tests {
         let grpc = ProtocolReaders { open: 2, ..ProtocolReaders::default() };
         let by_protocol = [sse, grpc, ProtocolReaders::default()];
         LogReport {
+            head: Position::new(90).ok(),
+            announced: None,
             readers: ReadersReport { by_protocol, on_tail: 6, on_store: 1, slowest_lag_events: 9, wakes: 8 },
             tail_events: 40,
             tail_bytes: 4_000,
@@ -142,8 +198,10 @@ mod tests {
 
     #[test]
     fn readers_and_the_log_before_them_are_watched() {
-        let text = Metrics::new(watched()).unwrap().render();
+        let text = metrics().render();
         for line in [
+            "eventsdb_head_position 90",
+            "eventsdb_announced_position 0",
             r#"eventsdb_streams{protocol="sse"} 5"#,
             r#"eventsdb_streams{protocol="grpc"} 2"#,
             r#"eventsdb_streams{protocol="grpc_web"} 0"#,
@@ -169,7 +227,7 @@ mod tests {
 
     #[test]
     fn groups_are_counted_by_what_became_of_their_requests() {
-        let metrics = Metrics::new(watched()).unwrap();
+        let metrics = metrics();
         metrics.record_group(&GroupReport {
             waits: vec![Duration::from_millis(1), Duration::from_millis(2)],
             store_time: Duration::from_millis(3),
@@ -177,7 +235,7 @@ mod tests {
             duplicates: 2,
             failed_preconditions: 1,
             id_conflicts: 1,
-            failures: 1,
+            failures: Failures { outcome_unknown: 1, ..Failures::default() },
             error: None,
         });
         metrics.record_group(&GroupReport { duplicates: 1, ..GroupReport::default() });
@@ -194,7 +252,8 @@ mod tests {
             r#"eventsdb_append_refusals_total{reason="precondition"} 1"#,
             r#"eventsdb_append_refusals_total{reason="id_conflict"} 1"#,
             r#"eventsdb_append_refusals_total{reason="queue_full"} 4"#,
-            "eventsdb_append_failures_total 1",
+            r#"eventsdb_append_failures_total{reason="outcome_unknown"} 1"#,
+            r#"eventsdb_append_failures_total{reason="unavailable"} 0"#,
             r#"eventsdb_append_retries_total{cause="conflict"} 5"#,
             r#"eventsdb_append_retries_total{cause="lost_connection"} 1"#,
         ] {
@@ -203,16 +262,37 @@ mod tests {
     }
 
     #[test]
+    fn the_process_tells_what_it_is_and_how_far_its_limits_are() {
+        let text = metrics().render();
+        for line in [
+            concat!(r#"eventsdb_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+            "eventsdb_ready 0",
+            "eventsdb_database_up 1",
+            "eventsdb_nats_connected 1",
+            "eventsdb_connections 11",
+            "eventsdb_connections_limit 20",
+            "eventsdb_streams_limit 21",
+            "eventsdb_append_queue_limit_events 22",
+            "eventsdb_append_queue_limit_bytes 23",
+            "eventsdb_certificate_expiry_timestamp_seconds 1900000000",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
     fn the_names_of_the_go_service_stay() {
-        let metrics = Metrics::new(watched()).unwrap();
-        metrics.record(Operation::CreateEvent, true, Duration::from_millis(3));
-        metrics.record(Operation::GetEvent, false, Duration::from_millis(3));
+        let metrics = metrics();
+        metrics.record(Operation::CreateEvent, None, Duration::from_millis(3));
+        metrics.record(Operation::GetEvent, Some(Fault::Client), Duration::from_millis(3));
         let text = metrics.render();
         for line in [
             r#"app_event_operations_total{operation="create_event",status="success"} 1"#,
             r#"app_event_operations_total{operation="get_event",status="error"} 1"#,
             r#"app_event_operation_duration_seconds_count{operation="create_event"} 1"#,
             r#"app_event_operation_duration_seconds_bucket{operation="create_event",le="0.005"} 1"#,
+            r#"eventsdb_operation_errors_total{fault="client",operation="get_event"} 1"#,
+            r#"eventsdb_operation_errors_total{fault="server",operation="get_event"} 0"#,
             "app_active_event_streams 7",
             "# TYPE app_active_event_streams gauge",
         ] {

@@ -48,6 +48,10 @@ pub(in crate::domain) struct LogPage {
 /// The log at one moment, for those who watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogReport {
+    /// The last position that is known to be committed.
+    pub head: Option<Position>,
+    /// Every match up to here was announced to its readers.
+    pub announced: Option<Position>,
     /// Who reads.
     pub readers: ReadersReport,
     /// Events in memory.
@@ -226,6 +230,8 @@ impl Log {
     pub(in crate::domain) fn report(&self) -> LogReport {
         let (events, bytes) = self.tail().size();
         LogReport {
+            head: self.known().head,
+            announced: self.announced(),
             readers: self.readers.report(self.tail_through()),
             tail_events: events as u64,
             tail_bytes: bytes as u64,

@@ -22,7 +22,7 @@ use crate::ports::notifier::Notifier;
 use append_queue::AppendQueue;
 use types::Types;
 
-pub use append::{AppendEventsError, GroupReport};
+pub use append::{AppendEventsError, Failures, GroupReport};
 pub use append_queue::QueueDepth;
 pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
 

@@ -27,3 +27,4 @@ mod seeded;
 mod sse;
 mod torture;
 mod transport;
+mod watch;

@@ -3,7 +3,7 @@
 mod connection;
 mod crowd;
 mod filter;
-mod nats;
+pub mod nats;
 mod reader;
 mod scene;
 mod stopped;

@@ -25,6 +25,7 @@ use tower::util::{Oneshot, ServiceExt};
 
 use super::cut::{self, unless_cut};
 use super::limits::ConnectionLimits;
+use super::open::OpenConnections;
 use super::protocol::{HttpVersion, Opened, Replay, detect};
 use super::tls::ServerCertificate;
 use super::{HttpService, Shutdown};
@@ -41,6 +42,7 @@ pub(super) struct Connections<S> {
     http1: http1::Builder,
     http2: http2::Builder<TrackedExecutor>,
     limits: ConnectionLimits,
+    open: OpenConnections,
     stop_accepting: CancellationToken,
     hard_stop: CancellationToken,
     tasks: TaskTracker,
@@ -51,6 +53,7 @@ impl<S: HttpService> Connections<S> {
         service: S,
         certificate: Option<&Arc<ServerCertificate>>,
         limits: ConnectionLimits,
+        open: OpenConnections,
         shutdown: &Shutdown,
         tasks: TaskTracker,
     ) -> Self {
@@ -61,6 +64,7 @@ impl<S: HttpService> Connections<S> {
             http1: http1_builder(&limits),
             http2: http2_builder(&limits, executor),
             limits,
+            open,
             stop_accepting: shutdown.stop_accepting.clone(),
             hard_stop: shutdown.hard_stop.clone(),
             tasks,
@@ -74,13 +78,14 @@ impl<S: HttpService> Connections<S> {
     /// Serves `stream` in a task of its own, which gives `place` back.
     pub(super) fn spawn(self: &Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
         let connections = Arc::clone(self);
+        let counted = self.open.begin();
         self.tasks.spawn(async move {
             // Cutting from outside, since hyper's own shutdown waits for ever on some connections (hyper#4170).
             match connections.hard_stop.run_until_cancelled(connections.run(stream)).await {
                 Some(Ok(())) | None => {}
                 Some(Err(error)) => tracing::debug!(error = error_chain(&error), "a connection ended early"),
             }
-            drop(place);
+            drop((counted, place));
         });
     }
 

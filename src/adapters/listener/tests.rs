@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::ConnectionLimits;
+use super::open::OpenConnections;
 use super::tls::ServerCertificate;
 use super::{Listener, Shutdown, serve};
 
@@ -53,6 +54,7 @@ fn patient() -> ConnectionLimits {
 struct Server {
     address: SocketAddr,
     shutdown: Shutdown,
+    open: OpenConnections,
     serving: JoinHandle<()>,
     /// Lets one request to `/gate` go on.
     gate: Arc<Notify>,
@@ -77,8 +79,9 @@ impl Server {
         let gate = Arc::new(Notify::new());
         let (signal, signals) = mpsc::channel(16);
         let service = router(Arc::clone(&gate), signal);
-        let serving = tokio::spawn(serve(vec![listener], service, certificate, limits, shutdown.clone()));
-        Self { address, shutdown, serving, gate, signals }
+        let open = OpenConnections::default();
+        let serving = tokio::spawn(serve(vec![listener], service, certificate, limits, open.clone(), shutdown.clone()));
+        Self { address, shutdown, open, serving, gate, signals }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -214,7 +217,8 @@ async fn several_listeners_share_one_service() {
         hard_stop: CancellationToken::new(),
     };
     let service = router(Arc::new(Notify::new()), mpsc::channel(1).0);
-    let serving = tokio::spawn(serve(listeners, service, None, patient(), shutdown.clone()));
+    let serving =
+        tokio::spawn(serve(listeners, service, None, patient(), OpenConnections::default(), shutdown.clone()));
     for address in addresses {
         let stream = within(TcpStream::connect(address)).await.unwrap();
         assert_eq!(Client::http1(stream).await.text("/version").await, "HTTP/1.1");

@@ -13,8 +13,10 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use super::validity::not_after;
 use crate::error_chain::error_chain;
 
 /// What we offer by ALPN, best first.
@@ -129,6 +131,14 @@ impl ServerCertificate {
                 }
             }
         }
+    }
+
+    /// When the certificate that is shown, or one of those that lead to the root, runs out: the earliest of these times, in
+    /// seconds since 1970. `None` if none of them says.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<i64> {
+        let pair = Arc::clone(&self.read().pair);
+        pair.cert.iter().filter_map(|certificate| not_after(certificate)).map(OffsetDateTime::unix_timestamp).min()
     }
 
     /// How connections are set up: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
@@ -272,6 +282,18 @@ mod tests {
             let loaded = ServerCertificate::load(fixture(certificate, key));
             assert!(loaded.is_ok(), "{certificate}, {key}: {loaded:?}");
         }
+    }
+
+    #[test]
+    fn the_earliest_end_of_the_chain_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let late = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let files = CertificateFiles { certificate: folder.path().join("c"), key: folder.path().join("k") };
+        let early = fs::read_to_string(fixture("ec.crt", "").certificate).unwrap();
+        fs::write(&files.certificate, late.cert.pem() + &early).unwrap();
+        fs::write(&files.key, late.signing_key.serialize_pem()).unwrap();
+        // As `openssl x509 -enddate` says of the fixture.
+        assert_eq!(ServerCertificate::load(files).unwrap().expires_at(), Some(4_949_046_147));
     }
 
     #[test]

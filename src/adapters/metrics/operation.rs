@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use tower::{Layer, Service};
 
 use crate::adapters::metrics::Metrics;
@@ -27,7 +27,63 @@ pub enum Operation {
     DeleteEvents,
 }
 
+/// Whose fault it is that an operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller's: what it asked for is wrong, not there, or not allowed.
+    Client,
+    /// A limit's: too much waits or is open already.
+    Limit,
+    /// The server's or the database's.
+    Server,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Limit, Self::Server];
+
+    /// The value of the label `fault`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Limit => "limit",
+            Self::Server => "server",
+        }
+    }
+
+    /// A gRPC call that fails before its first message says so in the headers; after that, the operation has succeeded.
+    fn of<R>(response: &Response<R>) -> Option<Self> {
+        if let Some(status) = response.headers().get("grpc-status") {
+            // Source: gRPC, "Status codes and their use in gRPC".
+            return match status.as_bytes() {
+                b"0" => None,
+                b"8" => Some(Self::Limit),
+                // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
+                b"2" | b"4" | b"13" | b"14" | b"15" => Some(Self::Server),
+                _ => Some(Self::Client),
+            };
+        }
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => Some(Self::Limit),
+            status if status.is_server_error() => Some(Self::Server),
+            status if status.is_success() => None,
+            _ => Some(Self::Client),
+        }
+    }
+}
+
 impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::CreateEvent,
+        Self::GetEvent,
+        Self::StreamEvents,
+        Self::HistoricEvents,
+        Self::ListSubjects,
+        Self::DeleteEvents,
+    ];
+
     /// The value of the label `operation`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -124,15 +180,36 @@ where
         Box::pin(async move {
             let answer = answer.await;
             if let Some(operation) = operation {
-                metrics.record(operation, answer.as_ref().is_ok_and(succeeded), started.elapsed());
+                let fault = answer.as_ref().map_or(Some(Fault::Server), Fault::of);
+                metrics.record(operation, fault, started.elapsed());
             }
             answer
         })
     }
 }
 
-/// A gRPC call that fails before its first message says so in the headers; after that, the operation has succeeded.
-fn succeeded<R>(response: &Response<R>) -> bool {
-    let grpc_status = response.headers().get("grpc-status");
-    response.status().is_success() && grpc_status.is_none_or(|status| status.as_bytes() == b"0")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_told_apart_by_the_status() {
+        let http = |status: u16| Fault::of(&Response::builder().status(status).body(()).unwrap());
+        let grpc = |status: &str| Fault::of(&Response::builder().header("grpc-status", status).body(()).unwrap());
+        for (fault, expected) in [
+            (http(200), None),
+            (http(400), Some(Fault::Client)),
+            (http(404), Some(Fault::Client)),
+            (http(412), Some(Fault::Client)),
+            (http(429), Some(Fault::Limit)),
+            (http(500), Some(Fault::Server)),
+            (http(503), Some(Fault::Server)),
+            (grpc("0"), None),
+            (grpc("5"), Some(Fault::Client)),
+            (grpc("8"), Some(Fault::Limit)),
+            (grpc("14"), Some(Fault::Server)),
+        ] {
+            assert_eq!(fault, expected);
+        }
+    }
 }

@@ -71,6 +71,12 @@ impl NatsNotifier {
         });
         Ok(Self { client, subject, here, listening })
     }
+
+    /// Tells at any time whether the server is connected.
+    pub fn connected(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let client = self.client.clone();
+        move || matches!(client.connection_state(), State::Connected)
+    }
 }
 
 impl Drop for NatsNotifier {

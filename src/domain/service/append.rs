@@ -86,9 +86,30 @@ pub struct GroupReport {
     /// Requests refused because a source and id are taken.
     pub id_conflicts: usize,
     /// Requests that the store did not acknowledge.
-    pub failures: usize,
+    pub failures: Failures,
     /// Why not, for one of them.
     pub error: Option<Arc<AppendError>>,
+}
+
+/// Requests that the store did not acknowledge, by what is true of their events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Failures {
+    /// Not stored: the store does not take them and never will.
+    pub rejected: usize,
+    /// Not stored: the store does not answer.
+    pub unavailable: usize,
+    /// Not stored: their turn did not come in time.
+    pub overdue: usize,
+    /// Stored, or not: the commit has no certain answer.
+    pub outcome_unknown: usize,
+}
+
+impl Failures {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.rejected + self.unavailable + self.overdue + self.outcome_unknown
+    }
 }
 
 impl EventService {
@@ -141,7 +162,7 @@ impl EventService {
             let wait = started.duration_since(waiting.since);
             report.waits.push(wait);
             if wait > QUEUE_WAIT_MAX {
-                report.failures += 1;
+                report.failures.overdue += 1;
                 let _caller_left = waiting.answer.send(Err(AppendEventsError::Overdue));
             } else {
                 requests.push(waiting.request);
@@ -255,12 +276,22 @@ impl GroupReport {
             }
             Err(AppendEventsError::Refused(AppendRefusal::Precondition { .. })) => self.failed_preconditions += 1,
             Err(AppendEventsError::Refused(AppendRefusal::IdConflict { .. })) => self.id_conflicts += 1,
-            Err(error) => {
-                self.failures += 1;
-                if let AppendEventsError::Store(error) = error {
-                    self.error = Some(Arc::clone(error));
-                }
+            Err(AppendEventsError::Store(error)) => {
+                *match **error {
+                    AppendError::Rejected(_) => &mut self.failures.rejected,
+                    AppendError::Unavailable(_) => &mut self.failures.unavailable,
+                    AppendError::OutcomeUnknown(_) => &mut self.failures.outcome_unknown,
+                } += 1;
+                self.error = Some(Arc::clone(error));
             }
+            Err(
+                AppendEventsError::Overdue
+                | AppendEventsError::ShuttingDown
+                | AppendEventsError::QueueFull { .. }
+                | AppendEventsError::TooLarge { .. }
+                | AppendEventsError::TooManyEvents { .. }
+                | AppendEventsError::BatchTooLarge { .. },
+            ) => {} // answered before the store is asked
         }
     }
 }
@@ -404,7 +435,8 @@ mod tests {
         let AppendEventsError::Store(error) = answers[1].as_ref().unwrap_err() else { panic!("{answers:?}") };
         assert!(matches!(**error, AppendError::Rejected(_)));
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
-        assert_eq!((report.stored, report.failures, report.waits.len()), (3, 1, 3));
+        let failures = Failures { rejected: 1, ..Failures::default() };
+        assert_eq!((report.stored, report.failures, report.waits.len()), (3, failures, 3));
         assert!(report.error.is_some());
     }
 
@@ -415,7 +447,8 @@ mod tests {
         let late = QUEUE_WAIT_MAX + Duration::from_millis(1);
         let (answers, reports) = write_after(late, vec![request("good", 1, 1)]).await;
         assert!(matches!(answers[0], Err(AppendEventsError::Overdue)), "{answers:?}");
-        assert_eq!((reports[0].stored, reports[0].failures), (0, 1));
+        let failures = Failures { overdue: 1, ..Failures::default() };
+        assert_eq!((reports[0].stored, reports[0].failures), (0, failures));
     }
 
     #[tokio::test(start_paused = true)]

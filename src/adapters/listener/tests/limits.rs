@@ -68,7 +68,7 @@ async fn head_larger_than_the_buffer_is_refused_with_431() {
 }
 
 #[tokio::test]
-async fn connection_above_the_limit_waits_until_one_leaves() {
+async fn connection_above_the_limit_waits_until_one_leaves_and_is_not_counted() {
     let server = Server::start(ConnectionLimits { connections_max: 1, ..patient() });
     let mut first = Client::http1(server.connect().await).await;
     assert_eq!(first.text("/version").await, "HTTP/1.1");
@@ -76,7 +76,16 @@ async fn connection_above_the_limit_waits_until_one_leaves() {
     let mut second = Client::http1(server.connect().await).await;
     let mut answer = Box::pin(second.text("/version"));
     assert!(tokio::time::timeout(SHORT, &mut answer).await.is_err(), "served above the limit");
+    assert_eq!(server.open.count(), 1);
     assert_eq!(first.text("/version").await, "HTTP/1.1");
     drop(first);
     assert_eq!(answer.await, "HTTP/1.1");
+    assert_eq!(server.open.count(), 1);
+    drop(second);
+    within(async {
+        while server.open.count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

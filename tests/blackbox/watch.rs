@@ -1,0 +1,3 @@
+//! What an operator sees: metrics, rules, alerts, the dashboard, and that the documents tell the truth of them.
+
+mod metrics;
