@@ -1,3 +1,7 @@
 //! What an operator sees: metrics, rules, alerts, the dashboard, and that the documents tell the truth of them.
 
+mod alerts;
+mod busy;
 mod metrics;
+mod prometheus;
+mod rules;

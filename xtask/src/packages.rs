@@ -33,7 +33,7 @@ pub(crate) fn ensure() -> Result<()> {
         ("nodejs", found("node")),
         ("npm", found("npm")),
         ("postgresql", postgres_programs().is_some()),
-        ("prometheus", found("promtool")),
+        ("prometheus", found("prometheus") && found("promtool")),
         ("python3-venv", tools::python().is_some()),
         ("redis-server", found("redis-server") && found("redis-cli")),
         ("util-linux", found("setpriv")),

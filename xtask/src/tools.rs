@@ -27,6 +27,7 @@ pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
     let postgres = packages::postgres_programs().context("PostgreSQL's programs are missing")?;
     Ok(vec![
         ("EVENTS_DB_TEST_CHROMIUM", program("chromium")?),
+        ("EVENTS_DB_TEST_PROMETHEUS", program("prometheus")?),
         ("EVENTS_DB_TEST_PROMTOOL", program("promtool")?),
         ("EVENTS_DB_TEST_CURL", program("curl")?),
         // For servers that a test starts itself because it kills them.
