@@ -2,6 +2,7 @@
 
 mod alerts;
 mod busy;
+mod dashboard;
 mod metrics;
 mod prometheus;
 mod rules;

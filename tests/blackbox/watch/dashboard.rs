@@ -1,0 +1,87 @@
+//! The published dashboard against a real Prometheus.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::watch::busy::Busy;
+use crate::watch::prometheus::Prometheus;
+
+/// A panel that shows something.
+pub struct Panel {
+    pub title: String,
+    /// Expressions with the variables filled in, and the names of their series.
+    pub targets: Vec<(String, String)>,
+}
+
+/// The dashboard as it is published.
+pub fn published() -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/dashboards/events-db.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Its panels without the rows; rates look at `interval`.
+pub fn panels(dashboard: &Value, interval: &str) -> Vec<Panel> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    panels
+        .map(|panel| {
+            let filled =
+                |expression: String| expression.replace("$instance", ".*").replace("$__rate_interval", interval);
+            let targets = panel["targets"].as_array().unwrap().iter();
+            Panel {
+                title: text(&panel["title"]),
+                targets: targets.map(|target| (filled(text(&target["expr"])), text(&target["legendFormat"]))).collect(),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn panels_are_whole() {
+    let dashboard = published();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: HashSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+    let mut taken = HashSet::new();
+    for panel in panels {
+        let [x, y, width, height] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(x + width <= 24, "{} leaves the grid", panel["title"]);
+        for cell in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(taken.insert(cell), "{} lies on another panel", panel["title"]);
+        }
+        if panel["type"] != "row" {
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+            assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{}", panel["title"]);
+        }
+    }
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let names: Vec<_> = variables.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["datasource", "instance"]);
+    for panel in self::panels(&dashboard, "1m") {
+        for (expression, _) in panel.targets {
+            assert!(!expression.contains('$'), "{}: a variable is unknown in {expression}", panel.title);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_shows_data_of_a_busy_server() {
+    let busy = Busy::start().await;
+    let prometheus = Prometheus::start(&[&busy.server]).await;
+    for Panel { title, targets } in panels(&published(), "10s") {
+        for (expression, _) in targets {
+            prometheus
+                .eventually(&format!("{title} shows {expression}"), async || {
+                    let series = prometheus.query(&expression).await?;
+                    let is_number = |one: &Value| one["value"][1].as_str().is_some_and(|number| number != "NaN");
+                    if series.iter().any(is_number) { Ok(()) } else { Err(format!("{series:?}")) }
+                })
+                .await;
+        }
+    }
+    for annotation in published()["annotations"]["list"].as_array().unwrap() {
+        prometheus.query(&annotation["expr"].as_str().unwrap().replace("$instance", ".*")).await.unwrap();
+    }
+}
