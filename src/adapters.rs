@@ -13,4 +13,5 @@ pub mod notifier;
 pub mod repository;
 pub mod response_cut;
 pub mod rest;
+pub mod traces;
 pub mod unread_body;

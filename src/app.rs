@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
-use tower::util::MapRequestLayer;
+use tower::util::{MapRequestLayer, option_layer};
 
 use crate::adapters::authenticator::{open::Open, static_token::StaticToken};
 use crate::adapters::grpc::{self, GrpcState};
@@ -37,6 +37,7 @@ use crate::adapters::notifier::broadcast::BroadcastNotifier;
 use crate::adapters::notifier::nats::{NatsError, NatsNotifier};
 use crate::adapters::repository::sea_orm::{ConnectError, RetryCounts};
 use crate::adapters::rest::{self, RestState};
+use crate::adapters::traces::{Traces, TracesError};
 use crate::adapters::unread_body::read_on;
 use crate::config::Config;
 use crate::domain::log::Protocol;
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The instruments cannot be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// NATS cannot be used, whether it is there or not.
     #[error("NATS cannot be used")]
     Nats(#[from] NatsError),
@@ -99,6 +103,7 @@ pub struct App {
     origins: CorsOrigins,
     service: EventService,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     authenticator: Arc<dyn Authenticator>,
     health: Health,
     connections: OpenConnections,
@@ -127,7 +132,11 @@ impl App {
         let retries = repository.retries();
         let is_embedded = repository.is_embedded();
         let metrics = Arc::new(Metrics::new()?);
-        let repository = metrics.timed(Arc::new(repository));
+        let mut repository = metrics.timed(Arc::new(repository));
+        let traces = if config.exports_traces { Some(Traces::start()?) } else { None };
+        if let Some(traces) = &traces {
+            repository = traces.traced(repository);
+        }
         let streams_end = CancellationToken::new();
         let limits = ServiceLimits {
             event_bytes_max: config.store.event_bytes_max,
@@ -151,6 +160,9 @@ impl App {
             None => Arc::new(BroadcastNotifier::new()),
         };
         let service = EventService::new(repository, notifier, limits, streams_end.clone());
+        if let Some(traces) = &traces {
+            service.observe_appends(traces.observer());
+        }
         service.start().await?;
         let (health, connections) = (Health::default(), OpenConnections::default());
         let state = State { is_nats_connected, ..state(&config, &health, &connections, certificate.as_ref()) };
@@ -167,6 +179,7 @@ impl App {
             origins,
             service,
             metrics,
+            traces,
             authenticator,
             health,
             connections,
@@ -219,6 +232,9 @@ impl App {
         if tokio::time::timeout_at(deadline, self.service.finish_writes()).await.is_err() {
             tracing::warn!("the drain timeout has passed, writes in flight are cut");
         }
+        if let Some(traces) = &self.traces {
+            traces.finish(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
+        }
         tracing::info!("stopped");
     }
 
@@ -239,7 +255,9 @@ impl App {
             heartbeat: self.config.heartbeat,
         });
         let multiplex = Multiplex { grpc, rest }.with_cors(&self.origins);
-        MapRequestLayer::new(read_on).layer(OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex))
+        let counted = OperationLayer::new(Arc::clone(&self.metrics)).layer(multiplex);
+        let traces = self.traces.as_ref().map(|traces| traces.layer(self.certificate.is_some()));
+        MapRequestLayer::new(read_on).layer(option_layer(traces).layer(counted))
     }
 }
 

@@ -8,6 +8,7 @@ mod flags;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod values;
 mod variables;
 
@@ -87,13 +88,18 @@ impl Invocation {
         if line.command.is_some() {
             refuse_flags_before_command(&matches)?;
         }
+        let variables: Vec<_> = variables.into_iter().collect();
+        let exports_traces = traces::wanted(&variables)?;
         let above = Layer::new(variables)?;
         let below = Layer::new(file.variables())?;
         let origins = effective::Origins::new(&file, &above);
         let variables = above.over(below);
         let shown = effective::text(&matches, &variables, &origins);
         let environment = Environment::read(variables)?;
-        let command = command(line.command, &line.serve, &environment, shown)?;
+        let mut command = command(line.command, &line.serve, &environment, shown)?;
+        if let Command::Serve(config) = &mut command {
+            config.exports_traces = exports_traces;
+        }
         let default = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
         let logs = LogSettings { format: line.common.log_format, filter: environment.log_filter(default)? };
         Ok(Self { command, logs })
@@ -223,6 +229,7 @@ fn config(flags: &ServeFlags, environment: &Environment) -> Result<Config, Confi
         slow_client_timeout: Duration::from_secs(flags.slow_client_timeout),
         heartbeat: Duration::from_secs(flags.heartbeat_interval),
         drain_timeout: Duration::from_secs(flags.drain_timeout),
+        exports_traces: false,
     })
 }
 

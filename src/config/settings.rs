@@ -92,6 +92,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long open requests may take to finish after SIGTERM.
     pub drain_timeout: Duration,
+    /// Whether spans are exported, as the variables of OpenTelemetry say.
+    pub exports_traces: bool,
 }
 
 /// The database, and on what terms it is taken.

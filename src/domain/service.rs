@@ -6,7 +6,7 @@ mod beginning;
 mod read;
 mod types;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::domain::log::{Log, LogReport, Protocol};
 use crate::domain::position::Position;
 use crate::domain::subscription::{PageLimits, SubscribeError, Subscription, SubscriptionRequest};
+use crate::ports::append_observer::AppendObserver;
 use crate::ports::event_repository::{EventRepository, ReadError};
 use crate::ports::notifier::Notifier;
 
@@ -63,6 +64,7 @@ struct Core {
     limits: ServiceLimits,
     slots: Arc<Semaphore>,
     shutdown: CancellationToken,
+    observer: OnceLock<Arc<dyn AppendObserver>>,
     /// Appends on their way to the store, which go on even when their caller is gone.
     queue: AppendQueue,
     /// Writes that go on even when their caller is gone.
@@ -87,11 +89,18 @@ impl EventService {
             limits,
             slots,
             shutdown,
+            observer: OnceLock::new(),
             queue: AppendQueue::new(limits.queue_events_max, limits.queue_bytes_max),
             writes: TaskTracker::new(),
             types: tokio::sync::Mutex::default(),
         };
         Self { core: Arc::new(core) }
+    }
+
+    /// Shows every append to `observer` from now on; to be called once.
+    pub fn observe_appends(&self, observer: Arc<dyn AppendObserver>) {
+        // A second one would be a fault of the composition root, and is not heard.
+        let _first_stays = self.core.observer.set(observer);
     }
 
     /// The limits that hold.

@@ -2,7 +2,9 @@
 
 mod alerts;
 mod busy;
+mod collector;
 mod dashboard;
 mod metrics;
 mod prometheus;
 mod rules;
+mod traces;

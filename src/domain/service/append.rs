@@ -124,7 +124,8 @@ impl EventService {
         if request.events.is_empty() && request.preconditions.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = self.core.queue.push(request)?;
+        let wait = self.core.observer.get().map(|observer| observer.queued(&request));
+        let answer = self.core.queue.push(request, wait)?;
         answer
             .await
             .unwrap_or_else(|gone| Err(AppendEventsError::Store(Arc::new(AppendError::OutcomeUnknown(gone.into())))))
@@ -158,7 +159,9 @@ impl EventService {
         let mut report = GroupReport::default();
         let mut requests = Vec::with_capacity(group.len());
         let mut callers = Vec::with_capacity(group.len());
+        let mut waits = Vec::new();
         for waiting in group {
+            waits.extend(waiting.wait);
             let wait = started.duration_since(waiting.since);
             report.waits.push(wait);
             if wait > QUEUE_WAIT_MAX {
@@ -168,6 +171,9 @@ impl EventService {
                 requests.push(waiting.request);
                 callers.push(waiting.answer);
             }
+        }
+        if let Some(observer) = self.core.observer.get() {
+            observer.taken(waits);
         }
         let epoch = self.core.log.epoch();
         let mut requests: Arc<[AppendRequest]> = requests.into();

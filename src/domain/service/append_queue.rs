@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::domain::append::AppendRequest;
 use crate::domain::service::append::{AppendAnswer, AppendEventsError};
+use crate::ports::append_observer::Wait;
 
 /// Events in one transaction at the most, unless a single request has more: beyond some hundred the commit is no
 /// longer what a transaction costs, and everybody in it waits for the last one.
@@ -50,6 +51,8 @@ pub(super) struct Waiting {
     pub(super) request: AppendRequest,
     pub(super) since: Instant,
     pub(super) answer: oneshot::Sender<AppendAnswer>,
+    /// What the observer remembers of it, if there is one.
+    pub(super) wait: Option<Wait>,
     bytes: usize,
 }
 
@@ -59,10 +62,14 @@ impl AppendQueue {
     }
 
     /// Takes `request` in, or refuses it at once when there is no room.
-    pub(super) fn push(&self, request: AppendRequest) -> Result<oneshot::Receiver<AppendAnswer>, AppendEventsError> {
+    pub(super) fn push(
+        &self,
+        request: AppendRequest,
+        wait: Option<Wait>,
+    ) -> Result<oneshot::Receiver<AppendAnswer>, AppendEventsError> {
         let (answer, answered) = oneshot::channel();
         let bytes = request.size_bytes();
-        let waiting = Waiting { request, since: Instant::now(), answer, bytes };
+        let waiting = Waiting { request, since: Instant::now(), answer, wait, bytes };
         let mut state = self.state();
         if state.is_closed {
             return Err(AppendEventsError::ShuttingDown);
@@ -176,20 +183,20 @@ mod tests {
     #[test]
     fn events_and_bytes_are_taken_up_to_their_limits() {
         let queue = AppendQueue::new(3, 100);
-        let _two = queue.push(request(2, 10)).unwrap();
-        assert!(matches!(queue.push(request(2, 0)), Err(AppendEventsError::QueueFull { .. })));
-        assert!(matches!(queue.push(request(1, 81)), Err(AppendEventsError::QueueFull { .. })));
-        let _one = queue.push(request(1, 80)).unwrap();
-        assert!(matches!(queue.push(request(0, 0)), Err(AppendEventsError::QueueFull { .. })));
+        let _two = queue.push(request(2, 10), None).unwrap();
+        assert!(matches!(queue.push(request(2, 0), None), Err(AppendEventsError::QueueFull { .. })));
+        assert!(matches!(queue.push(request(1, 81), None), Err(AppendEventsError::QueueFull { .. })));
+        let _one = queue.push(request(1, 80), None).unwrap();
+        assert!(matches!(queue.push(request(0, 0), None), Err(AppendEventsError::QueueFull { .. })));
         assert_eq!(queue.depth(), QueueDepth { events: 3, bytes: 100, refused: 3 });
     }
 
     #[tokio::test]
     async fn what_was_taken_makes_room() {
         let queue = AppendQueue::new(1, 1);
-        let _first = queue.push(request(1, 1)).unwrap();
+        let _first = queue.push(request(1, 1), None).unwrap();
         assert_eq!(queue.next_group().await.unwrap().len(), 1);
-        let _second = queue.push(request(1, 1)).unwrap();
+        let _second = queue.push(request(1, 1), None).unwrap();
         assert_eq!(queue.depth().events, 1);
     }
 
@@ -198,21 +205,21 @@ mod tests {
         let queue = AppendQueue::new(usize::MAX / 2, usize::MAX / 2);
         let mut answers = Vec::new();
         for _ in 0..=GROUP_EVENTS_MAX / 100 {
-            answers.push(queue.push(request(100, 1)).unwrap());
+            answers.push(queue.push(request(100, 1), None).unwrap());
         }
-        answers.push(queue.push(request(1, GROUP_BYTES_MAX - 100)).unwrap());
-        answers.push(queue.push(request(1, 1)).unwrap());
-        answers.push(queue.push(request(GROUP_EVENTS_MAX + 1, 1)).unwrap());
-        answers.push(queue.push(request(1, GROUP_BYTES_MAX + 1)).unwrap());
+        answers.push(queue.push(request(1, GROUP_BYTES_MAX - 100), None).unwrap());
+        answers.push(queue.push(request(1, 1), None).unwrap());
+        answers.push(queue.push(request(GROUP_EVENTS_MAX + 1, 1), None).unwrap());
+        answers.push(queue.push(request(1, GROUP_BYTES_MAX + 1), None).unwrap());
         assert_eq!(group_sizes(&queue).await, [10, 2, 1, 1, 1]);
     }
 
     #[tokio::test]
     async fn closed_queue_gives_what_it_holds_and_takes_no_more() {
         let queue = AppendQueue::new(10, 10);
-        let _answer = queue.push(request(1, 1)).unwrap();
+        let _answer = queue.push(request(1, 1), None).unwrap();
         queue.close();
-        assert!(matches!(queue.push(request(1, 1)), Err(AppendEventsError::ShuttingDown)));
+        assert!(matches!(queue.push(request(1, 1), None), Err(AppendEventsError::ShuttingDown)));
         assert_eq!(group_sizes(&queue).await, [1]);
     }
 }
