@@ -57,6 +57,15 @@ pub(crate) fn bench(benchmark: Benchmark, arguments: &[OsString]) -> Result<Outc
     Ok(outcome)
 }
 
+/// Draws the dashboard of a Prometheus that watches a loaded server.
+///
+/// # Errors
+/// As [`test()`].
+pub(crate) fn dashboard() -> Result<Outcome> {
+    let drawing = ["--test", "blackbox", "watch::picture", "--", "--ignored", "--nocapture"];
+    test(&drawing.map(OsString::from))
+}
+
 /// Runs all that a change must pass, up to the first failure.
 ///
 /// # Errors

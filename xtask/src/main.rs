@@ -48,6 +48,8 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Draw the panels of the dashboard from real data; writes docs/images/dashboard.svg
+    Dashboard,
     /// Check formatting, lints, tests and documentation: what a change must pass
     Check,
     /// Run the database servers of the tests until Ctrl-C, and print the variables that name them
@@ -79,6 +81,7 @@ fn run(task: &Task) -> Result<Outcome> {
     match task {
         Task::Test { arguments } => cargo::test(arguments),
         Task::Bench { benchmark, arguments } => cargo::bench(*benchmark, arguments),
+        Task::Dashboard => cargo::dashboard(),
         Task::Check => cargo::check(),
         Task::Servers => environment::serve().map(Ok),
     }

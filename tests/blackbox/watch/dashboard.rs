@@ -11,6 +11,14 @@ use crate::watch::prometheus::Prometheus;
 /// A panel that shows something.
 pub struct Panel {
     pub title: String,
+    pub kind: String,
+    pub unit: String,
+    /// Its place, in cells: left, top, width, height.
+    pub place: [f64; 4],
+    /// From which value on a statistic has which colour.
+    pub thresholds: Vec<(f64, String)>,
+    /// Words instead of values.
+    pub words: Vec<(String, String)>,
     /// Expressions with the variables filled in, and the names of their series.
     pub targets: Vec<(String, String)>,
 }
@@ -32,10 +40,27 @@ pub fn panels(dashboard: &Value, interval: &str) -> Vec<Panel> {
             let targets = panel["targets"].as_array().unwrap().iter();
             Panel {
                 title: text(&panel["title"]),
+                kind: text(&panel["type"]),
+                unit: text(&panel["fieldConfig"]["defaults"]["unit"]),
+                place: ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_f64().unwrap()),
+                thresholds: thresholds(&panel["fieldConfig"]["defaults"]),
+                words: words(&panel["fieldConfig"]["defaults"]),
                 targets: targets.map(|target| (filled(text(&target["expr"])), text(&target["legendFormat"]))).collect(),
             }
         })
         .collect()
+}
+
+fn thresholds(defaults: &Value) -> Vec<(f64, String)> {
+    let steps = defaults["thresholds"]["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let colour = |step: &Value| step["color"].as_str().unwrap().to_owned();
+    steps.iter().map(|step| (step["value"].as_f64().unwrap_or(f64::MIN), colour(step))).collect()
+}
+
+fn words(defaults: &Value) -> Vec<(String, String)> {
+    let mappings = defaults["mappings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let options = mappings.iter().filter_map(|mapping| mapping["options"].as_object()).flatten();
+    options.map(|(value, option)| (value.clone(), option["text"].as_str().unwrap().to_owned())).collect()
 }
 
 #[test]
@@ -70,7 +95,7 @@ fn panels_are_whole() {
 async fn every_panel_shows_data_of_a_busy_server() {
     let busy = Busy::start().await;
     let prometheus = Prometheus::start(&[&busy.server]).await;
-    for Panel { title, targets } in panels(&published(), "10s") {
+    for Panel { title, targets, .. } in panels(&published(), "10s") {
         for (expression, _) in targets {
             prometheus
                 .eventually(&format!("{title} shows {expression}"), async || {
