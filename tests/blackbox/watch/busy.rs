@@ -21,14 +21,9 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// Starts one with TLS and NATS, and clients that never rest for long.
+    /// Starts one, and clients that never rest for long.
     pub async fn start() -> Self {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
-        let [certificate, key] = ["ec.crt", "ec-sec1.key"].map(|file| fixtures.join(file).display().to_string());
-        let nats = Nats::start(&mut Random::new(seed())).await;
-        let nats_url = format!("nats://{}", nats.address());
-        let envs = [("TLS_CERT_FILE", certificate.as_str()), ("TLS_KEY_FILE", &key), ("NATS_URL", &nats_url)];
-        let server = Server::start(&[], &envs).await;
+        let (server, nats) = complete_server().await;
         let client = Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
         let mut clients = JoinSet::new();
         for request in requests(&client, &server) {
@@ -49,6 +44,17 @@ impl Busy {
         });
         Self { _clients: clients, server, _nats: nats }
     }
+}
+
+/// A server with everything turned on that has metrics of its own.
+pub async fn complete_server() -> (Server, Nats) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    let [certificate, key] = ["ec.crt", "ec-sec1.key"].map(|file| fixtures.join(file).display().to_string());
+    let nats = Nats::start(&mut Random::new(seed())).await;
+    let nats_url = format!("nats://{}", nats.address());
+    let envs = [("TLS_CERT_FILE", certificate.as_str()), ("TLS_KEY_FILE", &key), ("NATS_URL", &nats_url)];
+    let server = Server::start(&[], &envs).await;
+    (server, nats)
 }
 
 /// One request of each kind, the wrong kind among them.

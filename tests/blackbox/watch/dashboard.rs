@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::harness::tool;
 use crate::watch::busy::Busy;
 use crate::watch::prometheus::Prometheus;
+use crate::watch::rules;
 
 /// A panel that shows something.
 pub struct Panel {
@@ -89,6 +92,31 @@ fn panels_are_whole() {
             assert!(!expression.contains('$'), "{}: a variable is unknown in {expression}", panel.title);
         }
     }
+}
+
+/// A YAML file below `deploy/grafana/provisioning`.
+fn provisioning(file: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/provisioning").join(file);
+    let program = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let read = Command::new(tool("EVENTS_DB_TEST_PYTHON")).args(["-c", program]).arg(path).output().unwrap();
+    assert!(read.status.success(), "{file}: {}", String::from_utf8_lossy(&read.stderr));
+    serde_json::from_slice(&read.stdout).unwrap()
+}
+
+#[test]
+fn provisioning_names_a_prometheus_and_the_folder_of_dashboards() {
+    let sources = provisioning("datasources/prometheus.yml");
+    let providers = provisioning("dashboards/events-db.yml");
+    assert_eq!((&sources["apiVersion"], &providers["apiVersion"]), (&json!(1), &json!(1)));
+    let source = &sources["datasources"][0];
+    assert_eq!((source["type"].as_str(), source["isDefault"].as_bool()), (Some("prometheus"), Some(true)));
+    // A rate looks at four of these, so it must be what Prometheus does.
+    let prometheus = std::fs::read_to_string(rules::folder().join("prometheus.yml")).unwrap();
+    let interval = source["jsonData"]["timeInterval"].as_str().unwrap();
+    assert!(prometheus.contains(&format!("scrape_interval: {interval}\n")), "{interval}");
+    let provider = &providers["providers"][0];
+    assert_eq!(provider["type"].as_str(), Some("file"));
+    assert!(provider["options"]["path"].as_str().is_some_and(|path| path.starts_with('/')), "{provider}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

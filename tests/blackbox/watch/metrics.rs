@@ -5,9 +5,8 @@ use std::path::Path;
 
 use reqwest::Client;
 
-use crate::harness::{Server, event_body};
-use crate::readers::nats::Nats;
-use crate::seeded::{Random, seed};
+use crate::harness::event_body;
+use crate::watch::busy::complete_server;
 
 /// Type and labels by name.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
@@ -42,12 +41,7 @@ fn documented() -> Families {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_documented_and_every_documented_one_is_there() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
-    let [certificate, key] = ["ec.crt", "ec-sec1.key"].map(|file| fixtures.join(file).display().to_string());
-    let nats = Nats::start(&mut Random::new(seed())).await;
-    let nats_url = format!("nats://{}", nats.address());
-    let envs = [("TLS_CERT_FILE", certificate.as_str()), ("TLS_KEY_FILE", &key), ("NATS_URL", &nats_url)];
-    let server = Server::start(&[], &envs).await;
+    let (server, _nats) = complete_server().await;
     let client = Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
     let answer = client.post(server.at("/events")).json(&event_body("s", b"x")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
