@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::engine::Engine;
 use crate::load::Span;
+use crate::system::System;
 
 /// Rounds of runs unless told otherwise; the median counts, so an odd number.
 const ROUNDS: usize = 3;
@@ -21,6 +22,9 @@ pub(crate) struct Arguments {
     /// The engines to measure; what stands beside `SQLite` goes with it
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sqlite,mariadb,mysql,postgres")]
     pub(crate) engines: Vec<Engine>,
+    /// The systems to measure, of those that go with the engines; all of them unless told otherwise
+    #[arg(long, value_enum, value_delimiter = ',')]
+    systems: Vec<System>,
     /// Seconds that one run takes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
@@ -46,6 +50,12 @@ impl Arguments {
         self.rounds.unwrap_or(ROUNDS)
     }
 
+    /// What is measured with `engine`, in the order of the runs of a round.
+    pub(crate) fn systems(&self, engine: Engine) -> Vec<System> {
+        let is_wanted = |system: &System| self.systems.is_empty() || self.systems.contains(system);
+        engine.systems().iter().copied().filter(is_wanted).collect()
+    }
+
     /// The command to repeat this.
     pub(crate) fn command(&self) -> String {
         let mut words = vec!["cargo xtask bench".to_owned()];
@@ -54,6 +64,7 @@ impl Arguments {
         let options = [
             self.quick.then(|| "--quick".to_owned()),
             (self.engines != default).then(|| format!("--engines {}", engines.join(","))),
+            (!self.systems.is_empty()).then(|| format!("--systems {}", names(&self.systems))),
             self.seconds.map(|seconds| format!("--seconds {seconds}")),
             self.rounds.map(|rounds| format!("--rounds {rounds}")),
         ];
@@ -70,6 +81,11 @@ impl Arguments {
         let run = self.seconds.map_or(Duration::from_millis(run), Duration::from_secs);
         Span { pause: Duration::from_millis(pause), warm_up: Duration::from_millis(warm_up), run }
     }
+}
+
+fn names(systems: &[System]) -> String {
+    let names = systems.iter().filter_map(ValueEnum::to_possible_value).map(|value| value.get_name().to_owned());
+    names.collect::<Vec<_>>().join(",")
 }
 
 fn rounds(text: &str) -> Result<usize, String> {

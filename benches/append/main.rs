@@ -147,24 +147,26 @@ struct Measuring<'a> {
 
 impl<'a> Measuring<'a> {
     fn new(arguments: &'a Arguments, folder: tempfile::TempDir) -> Self {
-        let steps: usize = arguments.engines.iter().map(|engine| engine.systems().len() * arguments.rounds()).sum();
+        let steps: usize =
+            arguments.engines.iter().map(|engine| arguments.systems(*engine).len() * arguments.rounds()).sum();
         let versions = vec![("events-db".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
         Self { arguments, folder, progress: Progress::new(steps as u64), versions }
     }
 
     async fn engine(&mut self, engine: Engine) -> EngineResult {
+        let systems = self.arguments.systems(engine);
         let block = match Block::open(engine, self.folder.path()).await {
             Ok(block) => block,
             Err(error) => {
                 let reason = error.to_string();
                 self.progress.note(&format!("{}: {reason}", engine.name()));
-                let systems = engine.systems().iter().map(|system| (*system, Err(reason.clone()))).collect();
+                let systems = systems.iter().map(|system| (*system, Err(reason.clone()))).collect();
                 return EngineResult { engine, systems, resident_kib: None, forms: None };
             }
         };
         self.versions.push((engine.name().to_owned(), block.version().to_owned()));
         let mut measured: Vec<(System, Option<Measured>)> = Vec::new();
-        measured.extend(engine.systems().iter().map(|system| (*system, None)));
+        measured.extend(systems.iter().map(|system| (*system, None)));
         for round in 1..=self.arguments.rounds() {
             for (system, measured) in &mut measured {
                 let step =
@@ -180,7 +182,7 @@ impl<'a> Measuring<'a> {
                 self.progress.end();
             }
         }
-        self.other_versions(engine).await;
+        self.other_versions(&systems).await;
         let unmeasured = || Err("there was no round".to_owned());
         let systems = measured.into_iter().map(|(system, measured)| (system, measured.unwrap_or_else(unmeasured)));
         EngineResult {
@@ -192,14 +194,14 @@ impl<'a> Measuring<'a> {
     }
 
     /// Asks what stands beside the engine; who does not answer has failed before.
-    async fn other_versions(&mut self, engine: Engine) {
-        if engine.systems().contains(&System::Redis)
+    async fn other_versions(&mut self, systems: &[System]) {
+        if systems.contains(&System::Redis)
             && let Ok(url) = machine::variable(redis::VARIABLE)
             && let Ok(version) = redis::prepare(&url).await
         {
             self.versions.push(("Redis".to_owned(), version));
         }
-        if engine.systems().contains(&System::Nats)
+        if systems.contains(&System::Nats)
             && let Ok(url) = machine::variable(nats::VARIABLE)
             && let Ok(version) = nats::prepare(&url).await
         {

@@ -1,5 +1,7 @@
 //! The systems that are measured on each database.
 
+use clap::ValueEnum;
+
 use crate::engine::Engine;
 use crate::{BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, GRPC_CONNECTIONS, RAW_ROWS, STREAMS};
 
@@ -36,7 +38,7 @@ impl Engine {
 }
 
 /// Something that takes events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum System {
     /// This server over HTTP/1.1, an event per request.
     Http,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use events_db::domain::attribute::EventId;
+use events_db::domain::event::NewEvent;
 use events_db::domain::position::Position;
 use events_db::domain::timestamp::Timestamp;
 use events_db::ports::event_repository::EventRepository;
@@ -33,11 +35,16 @@ pub(crate) async fn empty_batch_takes_no_position(store: &Store) {
 }
 
 pub(crate) async fn racing_writers_are_read_once_in_order(store: &Store) {
-    race(store).await;
+    race(store, |_| None).await;
 }
 
-/// Writers over two processes, and a reader in a third one, which sees every event once and in order.
-pub(crate) async fn race(store: &Store) {
+pub(crate) async fn racing_writers_with_ids_are_read_once_in_order(store: &Store) {
+    race(store, |name| Some(EventId::new(name).unwrap())).await;
+}
+
+/// Writers over two processes, and a reader in a third one, which sees every event once and in order. The id of an event
+/// is made of a name that no other one gets.
+pub(crate) async fn race(store: &Store, id: fn(String) -> Option<EventId>) {
     const WRITERS: usize = 16;
     const APPENDS: usize = 15;
     let processes = [store.open().await, store.open().await];
@@ -49,7 +56,9 @@ pub(crate) async fn race(store: &Store) {
             tokio::spawn(async move {
                 let mut given = Vec::new();
                 for number in writer * APPENDS..(writer + 1) * APPENDS {
-                    let batch = vec![event(&format!("writer-{writer}")); number % 3 + 1];
+                    let event =
+                        |index| NewEvent { id: id(format!("{number}-{index}")), ..event(&format!("writer-{writer}")) };
+                    let batch = (0..=number % 3).map(event).collect();
                     let batch = append(&*repository, batch).await;
                     assert!(batch.windows(2).all(|pair| pair[0].get() + 1 == pair[1].get()), "{batch:?}");
                     assert!(given.last() < batch.first(), "{batch:?} after {:?}", given.last());

@@ -46,7 +46,7 @@ pub(crate) async fn racing_writers_pass_between_rollbacks(store: &Store) {
             tokio::task::yield_now().await;
         }
     });
-    race(store).await;
+    race(store, |_| None).await;
     assert!(!rolling_back.is_finished(), "it goes on as long as the writers do");
     rolling_back.abort();
     let _aborted = rolling_back.await;

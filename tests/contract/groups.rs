@@ -14,7 +14,7 @@ use crate::reading::{append, event, event_type, events, position, positions, sub
 use crate::store::Store;
 
 /// An event that its producer named.
-fn named(id: &str, about: &str) -> NewEvent {
+pub(crate) fn named(id: &str, about: &str) -> NewEvent {
     NewEvent { id: Some(EventId::new(id.to_owned()).unwrap()), ..event(about) }
 }
 
@@ -40,7 +40,7 @@ fn again(at: i64) -> Appended {
     Appended { position: position(at), is_duplicate: true }
 }
 
-fn taken(index: usize, at: i64) -> AppendOutcome {
+pub(crate) fn taken(index: usize, at: i64) -> AppendOutcome {
     Err(AppendRefusal::IdConflict { index, position: position(at) })
 }
 

@@ -12,6 +12,7 @@ mod filter;
 mod foreign;
 mod groups;
 mod hanging;
+mod key_index;
 mod long_log;
 mod notifier;
 mod opening;
@@ -54,6 +55,7 @@ contract!(
         append::batch_is_contiguous_and_in_order,
         append::empty_batch_takes_no_position,
         append::racing_writers_are_read_once_in_order,
+        append::racing_writers_with_ids_are_read_once_in_order,
         append::recorded_time_never_falls,
         append::events_are_kept_as_given,
         append::missing_time_is_the_recorded_one,
@@ -181,6 +183,15 @@ mod embedded {
     contract!(
         [sqlite: Sqlite],
         [
+            key_index::duplicates_are_found_on_both_sides_of_the_index,
+            key_index::index_goes_round_all_keys,
+            key_index::deleted_events_may_come_again_on_both_sides_of_the_index,
+            key_index::processes_see_each_others_newest_keys,
+            key_index::refused_and_rolled_back_keys_are_free,
+            key_index::keys_that_start_alike_are_told_apart,
+            key_index::large_requests_are_looked_up_before_they_are_inserted,
+            key_index::restored_keys_are_looked_for_and_found,
+            key_index::is_made_from_the_keys_of_an_older_schema,
             subject_index::catches_up_with_batches_and_with_lone_events,
             subject_index::rows_above_the_head_get_their_entries_once,
             subject_index::is_made_from_the_index_of_an_older_schema,

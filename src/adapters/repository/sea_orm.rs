@@ -6,6 +6,7 @@ mod context;
 mod delete;
 mod durability;
 mod fault;
+mod key_index;
 mod literal;
 mod migration;
 mod pool;

@@ -22,6 +22,7 @@ use crate::ports::event_repository::{AppendError, Fault, GroupAppended};
 
 pub(super) use connection::Connector;
 use connection::{Commit, Committed, Failure, WriterConnection, WriterId, Written, log_is_full};
+pub(super) use rows::Key;
 pub(super) use rows::key as key_of;
 use rows::rows;
 
@@ -156,7 +157,9 @@ impl Writer {
 
     /// The held connection, or a new one together with the last commit that this writer made over any.
     async fn connect(&mut self) -> Result<(Held, Option<Committed>), sqlx::Error> {
-        if let Some(held) = self.connection.take().filter(|held| held.used.elapsed() < IDLE_MAX) {
+        if let Some(held) =
+            self.connection.take().filter(|held| self.connector.is_embedded() || held.used.elapsed() < IDLE_MAX)
+        {
             return Ok((held, None));
         }
         let mut connection = self.connector.connect().await?;
@@ -192,11 +195,11 @@ async fn attempt_append(
     deadline: tokio::time::Instant,
 ) -> Result<GroupAppended, AttemptFailure> {
     let connection = held.connection.as_mut();
-    if is_checked {
-        return append_checked(connection, commit, requests, deadline).await;
-    }
     let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
     let rows = rows(&events);
+    if is_checked || connection.must_look(&rows) {
+        return append_checked(connection, commit, requests, deadline).await;
+    }
     match within_commit(settled_by(deadline), connection.append_new(commit, &rows)).await {
         Ok(Written { last, recorded }) => {
             Ok(GroupAppended { outcomes: Settle::AllNew.at(last, requests), recorded: Some(recorded) })
@@ -235,10 +238,10 @@ async fn append_checked(
 
 async fn view(connection: &mut dyn WriterConnection, requests: &[AppendRequest]) -> Result<LogView, sqlx::Error> {
     let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
-    let keys: HashSet<rows::Key> = rows(&events).iter().filter_map(|row| row.key).collect();
+    let keys: HashSet<Key> = rows(&events).iter().filter_map(|row| row.key).collect();
     let subjects: HashSet<_> =
         requests.iter().flat_map(|request| &request.preconditions).map(|precondition| &precondition.subject).collect();
-    let keys: Vec<rows::Key> = keys.into_iter().collect();
+    let keys: Vec<Key> = keys.into_iter().collect();
     let subjects: Vec<_> = subjects.into_iter().collect();
     let stored = connection.stored(&keys).await?;
     let lasts = connection.last_positions(&subjects).await?;

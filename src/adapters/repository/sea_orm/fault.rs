@@ -23,6 +23,17 @@ pub(super) enum Effect {
     Lost,
 }
 
+/// What a writer sees by itself before it commits.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Noticed {
+    /// An event is stored already.
+    #[error("the source and id of an event are stored already")]
+    Stored,
+    /// Another process has written to the log.
+    #[error("another process has written to the log meanwhile")]
+    Overtaken,
+}
+
 impl Effect {
     pub(super) fn of(error: &DbErr) -> Self {
         driver_error(error).map_or(Self::Lost, Self::of_driver)
@@ -35,7 +46,31 @@ impl Effect {
             Some(error) if is_going_away(error) => Self::Lost,
             Some(error) if is_rejection(error) => Self::Rejected,
             Some(_) => Self::Refused,
-            None => Self::Lost,
+            None => Noticed::of(error).map_or(Self::Lost, Self::from),
+        }
+    }
+}
+
+impl From<Noticed> for Effect {
+    fn from(noticed: Noticed) -> Self {
+        match noticed {
+            Noticed::Stored => Self::DuplicateKey,
+            Noticed::Overtaken => Self::Conflict,
+        }
+    }
+}
+
+impl From<Noticed> for sqlx::Error {
+    fn from(noticed: Noticed) -> Self {
+        Self::AnyDriverError(noticed.into())
+    }
+}
+
+impl Noticed {
+    fn of(error: &sqlx::Error) -> Option<Self> {
+        match error {
+            sqlx::Error::AnyDriverError(cause) => cause.downcast_ref().copied(),
+            _ => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod deletion_count;
 mod event_context;
 mod event_keys;
+mod key_entries;
 mod log_tables;
 mod subject_entries;
 
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(subject_entries::Migration),
             Box::new(deletion_count::Migration),
             Box::new(event_context::Migration),
+            Box::new(key_entries::Migration),
         ]
     }
 }

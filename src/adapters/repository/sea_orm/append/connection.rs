@@ -96,6 +96,11 @@ pub(super) trait WriterConnection: Send {
     /// being committed now, and says what the last commit was.
     async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error>;
 
+    /// Whether the log must be looked at before `rows` are inserted.
+    fn must_look(&self, _rows: &[Row<'_>]) -> bool {
+        false
+    }
+
     /// Appends `rows`, at least one, and commits.
     ///
     /// # Errors
@@ -186,6 +191,14 @@ pub(super) fn last_position(first: Position, count: usize) -> i64 {
 }
 
 impl Connector {
+    /// Whether the database runs within this process.
+    pub(super) fn is_embedded(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::MySql(..) | Self::Postgres(_) => false,
+        }
+    }
+
     pub(super) async fn connect(&self) -> Result<Box<dyn WriterConnection>, sqlx::Error> {
         Ok(match self {
             Self::MySql(dialect, options) => Box::new(MySqlWriter::connect(*dialect, options).await?),

@@ -3,21 +3,26 @@
 //! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a transaction
 //! is one call with all of it in one text, or when it is very large, some hundred rows a call.
 
-use std::collections::HashMap;
-use std::fmt::Write;
-use std::sync::Arc;
+mod keys;
+mod newest_keys;
+mod text;
+
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sea_orm::sqlx::error::DatabaseError;
-use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, FromRow, Row as _, Sqlite};
+use sea_orm::sqlx::error::{DatabaseError, ErrorKind};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 
 use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
-use crate::adapters::repository::sea_orm::fault::Effect;
-use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, timestamp};
+use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Batch, NewestKeys};
+use crate::adapters::repository::sea_orm::append::sqlite::text::{Query, TEXT_ROWS_MAX, Texts};
+use crate::adapters::repository::sea_orm::fault::{Effect, Noticed};
+use crate::adapters::repository::sea_orm::key_index::key_start;
+use crate::adapters::repository::sea_orm::row::timestamp;
 use crate::adapters::repository::sea_orm::subject_index::{BEHIND_MAX, CATCH_UP};
 use crate::domain::attribute::Subject;
 use crate::domain::event::StoredEvent;
@@ -36,12 +41,6 @@ const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, pos
      ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
      RETURNING fence, commit_number, position";
 
-/// Events in one text at the most; more take a call for each step of the transaction.
-const TEXT_ROWS_MAX: usize = 256;
-
-/// A row's parameters in a text.
-const ROW_PARAMETERS: usize = 8;
-
 /// Locks the log and takes places.
 const BEGIN: &str = "\
     BEGIN IMMEDIATE; \
@@ -59,36 +58,74 @@ pub(super) struct SqliteWriter {
     indexed: i64,
     /// The head, as far as this connection has seen.
     head: i64,
-    /// The texts in use, by number of rows and whether the index catches up.
-    texts: HashMap<(usize, bool), Arc<str>>,
+    newest: NewestKeys,
+    /// What the transaction under way adds.
+    pending: Option<Batch>,
+    texts: Texts,
 }
 
 impl SqliteWriter {
     pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: options.connect().await?, indexed: 0, head: 0, texts: HashMap::new() })
+        Ok(Self {
+            connection: options.connect().await?,
+            indexed: 0,
+            head: 0,
+            newest: NewestKeys::default(),
+            pending: None,
+            texts: Texts::default(),
+        })
     }
 
     /// Appends `rows` by one call. Given up half-way it goes no further than the statement it is in: the driver's thread
     /// stops when nobody takes its results any more. So it cannot commit after a later connection's fence, which waits for
     /// the write lock.
-    async fn append_at_once(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
+    async fn append_at_once(&mut self, commit: &Commit, rows: &[Row<'_>], batch: Batch) -> Result<Written, Failure> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let is_due = self.head + count - self.indexed >= BEHIND_MAX;
-        let size = rows.len().next_power_of_two();
-        let sql = Arc::clone(self.texts.entry((size, is_due)).or_insert_with(|| text(size, is_due).into()));
-        let now = Timestamp::now().unix_micros();
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(count).bind(now).bind(now).bind(count);
-        let query = rows.iter().fold(query, bind_row);
-        let unused = (size - rows.len()) * ROW_PARAMETERS;
-        let query = (0..unused).fold(query, |query, _| query.bind(None::<i64>)).bind(count);
-        let query = query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000);
+        let catches_up = self.head + count - self.indexed >= BEHIND_MAX;
+        let query = self.texts.query(commit, rows, &batch, self.newest.through(), catches_up);
         let appended = async {
             let rows = query.fetch_all(&mut self.connection).await?;
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
             (self.head, self.indexed) = (row.try_get(0)?, row.try_get(1)?);
             written(self.head, recorded_at(row, 2)?)
         };
-        appended.await.map_err(unsettled)
+        match appended.await {
+            Ok(written) => {
+                self.newest.meet(self.head - count);
+                self.newest.commit(batch.up_to(self.head));
+                Ok(written)
+            }
+            Err(error) if batch.has_keys() && is_null_violation(&error) => {
+                self.newest.doubt();
+                Err(Failure { error: Noticed::Overtaken.into(), may_be_committed: false })
+            }
+            Err(error) => Err(unsettled(error)),
+        }
+    }
+
+    /// Makes the indexes ready for `batch`, whose keys are new, with the head at `head` and locked.
+    async fn prepare(&mut self, head: i64, batch: Batch) -> Result<(), sqlx::Error> {
+        self.newest.meet(head);
+        let batch = if self.newest.is_due(&batch) {
+            keys::catch_up(&mut self.connection, &mut self.newest, head).await?;
+            let parts = self.newest.due(&batch);
+            keys::index(&mut self.connection, &parts).await?;
+            batch.with(parts)
+        } else {
+            batch
+        };
+        self.pending = Some(batch);
+        Ok(())
+    }
+
+    /// Whether one of `rows` is stored, with the head at `head` and locked.
+    async fn has_any(&mut self, head: i64, rows: impl Iterator<Item = Key>) -> Result<bool, sqlx::Error> {
+        let keys: Vec<Key> = rows.collect();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        keys::catch_up(&mut self.connection, &mut self.newest, head).await?;
+        Ok(!keys::stored(&mut self.connection, &self.newest, &keys).await?.is_empty())
     }
 
     /// Inserts rows, each with its place and when it was recorded.
@@ -152,9 +189,15 @@ impl WriterConnection for SqliteWriter {
         Ok(fenced(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 
+    fn must_look(&self, rows: &[Row<'_>]) -> bool {
+        let mut keys = rows.iter().filter_map(|row| row.key.as_ref());
+        keys.any(|key| !self.newest.is_current() || self.newest.has(key_start(key)))
+    }
+
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
-        if rows.len() <= TEXT_ROWS_MAX {
-            return self.append_at_once(commit, rows).await;
+        let batch = Batch::of((self.newest.through() + 1..).zip(rows));
+        if rows.len() <= TEXT_ROWS_MAX && !self.newest.is_due(&batch) {
+            return self.append_at_once(commit, rows, batch).await;
         }
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let inserted = async {
@@ -164,6 +207,10 @@ impl WriterConnection for SqliteWriter {
             let last: i64 = head.try_get(0)?;
             self.indexed = head.try_get(2)?;
             let recorded = recorded_at(head, 1)?;
+            if self.has_any(last - count, rows.iter().filter_map(|row| row.key)).await? {
+                return Err(Noticed::Stored.into());
+            }
+            self.prepare(last - count, Batch::of((last - count + 1..).zip(rows))).await?;
             self.insert_run(last - count + 1, recorded, rows).await?;
             self.finish(commit, last).await?;
             written(last, recorded)
@@ -179,26 +226,21 @@ impl WriterConnection for SqliteWriter {
              WHERE id = 1";
         let head = sqlx::query(sql).fetch_one(&mut self.connection).await?;
         let recorded = head.try_get::<Option<i64>, _>(2)?.and_then(|micros| Timestamp::from_unix_micros(micros).ok());
-        self.indexed = head.try_get(3)?;
-        Ok(Head { position: head.try_get(0)?, newest: head.try_get(1)?, recorded })
+        (self.head, self.indexed) = (head.try_get(0)?, head.try_get(3)?);
+        let newest = head.try_get(1)?;
+        if newest > self.head {
+            // A foreign writer's rows, which the next events step over.
+            self.newest.doubt();
+        }
+        Ok(Head { position: self.head, newest, recorded })
     }
 
     async fn stored(&mut self, keys: &[Key]) -> Result<Vec<StoredEvent>, sqlx::Error> {
-        let mut events = Vec::new();
-        let mut left = keys;
-        for size in LOOK_UPS {
-            while left.len() >= size {
-                let (chunk, others) = left.split_at(size);
-                left = others;
-                let marks = vec!["?"; size].join(", ");
-                let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE event_key IN ({marks})");
-                let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, key| query.bind(key.as_slice()));
-                for row in query.fetch_all(&mut self.connection).await? {
-                    events.push(StoredEvent::from_row(&row)?);
-                }
-            }
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(events)
+        keys::catch_up(&mut self.connection, &mut self.newest, self.head).await?;
+        keys::stored(&mut self.connection, &self.newest, keys).await
     }
 
     async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {
@@ -236,6 +278,7 @@ impl WriterConnection for SqliteWriter {
     ) -> Result<Timestamp, sqlx::Error> {
         let recorded = recorded_after(head.recorded);
         let last = last_position(first, rows.len());
+        self.prepare(head.position, Batch::of((first.get()..).zip(rows))).await?;
         self.insert_run(first.get(), recorded, rows).await?;
         self.move_head(head, last, Some(recorded)).await?;
         self.finish(commit, last).await.map(|()| recorded)
@@ -248,6 +291,12 @@ impl WriterConnection for SqliteWriter {
         recorded: Option<Timestamp>,
     ) -> Result<(), sqlx::Error> {
         let last = rows.last().map_or(head.position, |row| row.place);
+        let mut keys = HashSet::new();
+        let is_repeated = rows.iter().filter_map(|row| row.row.key).any(|key| !keys.insert(key));
+        if is_repeated || self.has_any(head.position, keys.into_iter()).await? {
+            return Err(Noticed::Stored.into());
+        }
+        self.prepare(head.position, Batch::of(rows.iter().map(|row| (row.place, &row.row)))).await?;
         let rows: Vec<_> = rows.iter().map(|it| (it.place, it.recorded.map(Timestamp::unix_micros), &it.row)).collect();
         self.insert_rows(&rows).await?;
         self.move_head(head, last, recorded).await?;
@@ -255,10 +304,15 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn commit(&mut self) -> Result<(), Failure> {
-        self.connection.execute(sqlx::raw_sql("COMMIT")).await.map(|_| ()).map_err(unsettled)
+        self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(unsettled)?;
+        if let Some(batch) = self.pending.take() {
+            self.newest.commit(batch);
+        }
+        Ok(())
     }
 
     async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        self.pending = None;
         match self.connection.execute(sqlx::raw_sql("ROLLBACK")).await {
             Ok(_) => Ok(()),
             // Some errors end the transaction themselves, and then there is none to roll back.
@@ -270,36 +324,9 @@ impl WriterConnection for SqliteWriter {
     }
 }
 
-/// A whole transaction for up to `size` events, of which it takes as many as are asked for. Its parameters have no numbers:
-/// the driver looks each number up among all others.
-fn text(size: usize, catches_up: bool) -> String {
-    let mut sql = "\
-        BEGIN IMMEDIATE; \
-        UPDATE event_head SET position = position + ?, recorded_at = max(coalesce(recorded_at, ?), ?) WHERE id = 1; \
-        INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, \
-                context) \
-            SELECT position - ? + column1, column2, column3, column4, coalesce(column5, recorded_at), recorded_at, \
-                column6, column7, column8, column9 FROM event_head CROSS JOIN (VALUES "
-        .to_owned();
-    for row in 1..=size {
-        let separator = if row == 1 { "" } else { ", " };
-        let _written = write!(sql, "{separator}({row}{})", ", ?".repeat(ROW_PARAMETERS));
-    }
-    sql.push_str(") WHERE event_head.id = 1 AND column1 <= ?; ");
-    if catches_up {
-        sql.push_str(CATCH_UP);
-        sql.push_str("; ");
-    }
-    sql.push_str(
-        "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
-            SELECT ?, 0, ?, position, ? FROM event_head WHERE id = 1 \
-            ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
-                used_at = excluded.used_at \
-            RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1), \
-                (SELECT recorded_at FROM event_head WHERE id = 1); \
-        COMMIT",
-    );
-    sql
+/// Whether there was no value for a column that must have one.
+fn is_null_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| matches!(error.kind(), ErrorKind::NotNullViolation))
 }
 
 fn recorded_at(row: &SqliteRow, index: usize) -> Result<Timestamp, sqlx::Error> {
@@ -315,8 +342,6 @@ fn unsettled(error: sqlx::Error) -> Failure {
     Failure { error, may_be_committed }
 }
 
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
-
 fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: Option<i64>, row: &Row<'_>) -> Query<'q> {
     let event = row.event;
     query
@@ -326,19 +351,6 @@ fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: Option<i64>, row:
         .bind(event.subject.as_str())
         .bind(event.time.map(Timestamp::unix_micros).or(recorded))
         .bind(recorded)
-        .bind(event.data.as_ref())
-        .bind(row.key.as_ref().map(Key::as_slice))
-        .bind(row.id())
-        .bind(row.context.as_deref())
-}
-
-fn bind_row<'q>(query: Query<'q>, row: &Row<'_>) -> Query<'q> {
-    let event = row.event;
-    query
-        .bind(event.event_source.as_str())
-        .bind(event.event_type.as_str())
-        .bind(event.subject.as_str())
-        .bind(event.time.map(Timestamp::unix_micros))
         .bind(event.data.as_ref())
         .bind(row.key.as_ref().map(Key::as_slice))
         .bind(row.id())

@@ -7,7 +7,7 @@ use sea_orm_migration::prelude::{DbErr, DeriveMigrationName, MigrationTrait, Sch
 
 /// The index that keeps an event from being stored twice. Events without an id cost it nothing where the engine can
 /// leave them out, and an entry in its first leaf where it cannot.
-const KEY_INDEX: &str = "events_by_key";
+pub(super) const KEY_INDEX: &str = "events_by_key";
 
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;

@@ -1,0 +1,309 @@
+//! The keys of the newest events, which have no entries in `SQLite`'s index yet.
+
+use std::collections::BTreeSet;
+
+use crate::adapters::repository::sea_orm::append::rows::Row;
+use crate::adapters::repository::sea_orm::key_index::{START_BITS, key_start};
+
+/// Parts that a round goes through: the more, the shorter an append is held up by one.
+const PARTS: i64 = 32;
+
+/// Keys that start in one part.
+const PART_WIDTH: i64 = (1 << START_BITS) / PARTS;
+
+/// After so many events a part is due. The more, the more keys go into a page of the index at once, and the more are
+/// held in memory: half of what comes in a round, at 16 bytes and the tree around them, which is 2 MiB.
+const PART_EVENTS: u64 = 4_096;
+
+/// After so many bytes of events a part is due, too: who opens the log anew reads up to two rounds of it.
+const PART_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Entries that one append adds at the most, unless a single part has more.
+const ENTRIES_AT_ONCE: usize = 8_192;
+
+/// An entry of the index: the start of a key, and the position of the event that has it.
+pub(super) type Entry = (i64, i64);
+
+/// What one connection knows of keys without entries.
+///
+/// Every key of the log is in the index, or here if [`NewestKeys::is_current`]. Keys of events that are gone may be here:
+/// who finds one looks for the event.
+#[derive(Debug, Default)]
+pub(super) struct NewestKeys {
+    entries: BTreeSet<Entry>,
+    /// The head up to which `entries` are complete.
+    through: i64,
+    /// Whether nothing was seen above `through`.
+    is_current: bool,
+    /// The part of the round that comes next.
+    part: i64,
+    /// The head at the beginning of the round: at its end, all up to there is in the index.
+    began_at: i64,
+    /// What came since the last part that was due.
+    events: u64,
+    bytes: u64,
+}
+
+/// What a transaction adds, which counts once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    /// The head after it.
+    head: i64,
+    events: u64,
+    bytes: u64,
+    parts: Parts,
+}
+
+/// The parts of a round that are put into the index by one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) entries: Vec<Entry>,
+    count: i64,
+    /// Up to where every event is in the index then, if that is news.
+    pub(super) keyed_through: Option<i64>,
+}
+
+impl Batch {
+    /// `rows`, each with its place.
+    pub(super) fn of<'r, 'e: 'r>(rows: impl Iterator<Item = (i64, &'r Row<'e>)>) -> Self {
+        let mut batch = Self::default();
+        for (place, row) in rows {
+            batch.head = place;
+            batch.events += 1;
+            batch.bytes += row.bytes() as u64;
+            batch.entries.extend(row.key.as_ref().map(|key| (key_start(key), place)));
+        }
+        batch
+    }
+
+    pub(super) fn has_keys(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// The starts of its keys.
+    pub(super) fn starts(&self) -> impl Iterator<Item = i64> {
+        self.entries.iter().map(|(start, _)| *start)
+    }
+
+    /// The same, where the head after it is known now.
+    pub(super) fn up_to(self, head: i64) -> Self {
+        Self { head, ..self }
+    }
+
+    /// Has `parts` put into the index with it.
+    pub(super) fn with(mut self, parts: Parts) -> Self {
+        self.parts = parts;
+        self
+    }
+}
+
+impl NewestKeys {
+    /// Whether this is all that the index does not have.
+    pub(super) fn is_current(&self) -> bool {
+        self.is_current
+    }
+
+    /// The head when this was current.
+    pub(super) fn through(&self) -> i64 {
+        self.through
+    }
+
+    /// The head is found at `head`: somebody else may have moved it.
+    pub(super) fn meet(&mut self, head: i64) {
+        self.is_current &= head == self.through;
+    }
+
+    /// Somebody else has moved the head.
+    pub(super) fn doubt(&mut self) {
+        self.is_current = false;
+    }
+
+    /// Takes in `entries`, the keys of the events above the place up to which this or the index was complete, with the head
+    /// at `head`.
+    pub(super) fn catch_up(&mut self, head: i64, entries: Vec<Entry>) {
+        if self.through == 0 {
+            self.began_at = head;
+        }
+        // Once round is enough, however many they are.
+        self.events = (self.events + entries.len() as u64).min(PARTS.unsigned_abs() * PART_EVENTS);
+        self.entries.extend(entries);
+        (self.through, self.is_current) = (head, true);
+    }
+
+    /// Whether a key that starts with `start` is here.
+    pub(super) fn has(&self, start: i64) -> bool {
+        self.positions(start).next().is_some()
+    }
+
+    /// The positions of the keys that start with `start`.
+    pub(super) fn positions(&self, start: i64) -> impl Iterator<Item = i64> {
+        self.entries.range((start, i64::MIN)..=(start, i64::MAX)).map(|(_, position)| *position)
+    }
+
+    /// Whether a part is to be put into the index with `batch`.
+    pub(super) fn is_due(&self, batch: &Batch) -> bool {
+        self.parts_due(batch) > 0
+    }
+
+    /// What is to be put into the index with `batch`; this must be current.
+    pub(super) fn due(&self, batch: &Batch) -> Parts {
+        let mut parts = Parts::default();
+        while parts.count < self.parts_due(batch) && parts.entries.len() < ENTRIES_AT_ONCE {
+            let part = self.part + parts.count;
+            if part == PARTS {
+                break;
+            }
+            let starts = part * PART_WIDTH..(part + 1) * PART_WIDTH;
+            parts.entries.extend(self.entries.range((starts.start, i64::MIN)..(starts.end, i64::MIN)));
+            parts.count += 1;
+        }
+        parts.keyed_through = (self.part + parts.count == PARTS).then_some(self.began_at);
+        parts
+    }
+
+    fn parts_due(&self, batch: &Batch) -> i64 {
+        let of_events = (self.events + batch.events) / PART_EVENTS;
+        let of_bytes = (self.bytes + batch.bytes) / PART_BYTES;
+        i64::try_from(of_events.max(of_bytes)).unwrap_or(i64::MAX)
+    }
+
+    /// `batch` is committed.
+    pub(super) fn commit(&mut self, batch: Batch) {
+        let Batch { entries, head, events, bytes, parts } = batch;
+        self.events += events;
+        self.bytes += bytes;
+        if !self.is_current {
+            return;
+        }
+        for entry in &parts.entries {
+            self.entries.remove(entry);
+        }
+        let count = parts.count.unsigned_abs();
+        self.events = self.events.saturating_sub(count * PART_EVENTS);
+        self.bytes = self.bytes.saturating_sub(count * PART_BYTES);
+        self.entries.extend(entries);
+        self.through = head;
+        self.part += parts.count;
+        if self.part == PARTS {
+            (self.part, self.began_at) = (0, head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log, and an index as the database holds it.
+    #[derive(Default)]
+    struct Log {
+        entries: Vec<Entry>,
+        index: BTreeSet<Entry>,
+        keyed_through: i64,
+        head: i64,
+    }
+
+    /// Spreads what `number` says over all starts.
+    fn start(number: i64) -> i64 {
+        number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()) & ((1 << START_BITS) - 1)
+    }
+
+    impl Log {
+        fn batch(&self, count: i64, bytes: u64) -> Batch {
+            let entries = (self.head + 1..=self.head + count).map(|place| (start(place), place)).collect();
+            Batch { entries, head: self.head + count, events: count.unsigned_abs(), bytes, parts: Parts::default() }
+        }
+
+        /// Commits as the writer does; returns how many entries that added.
+        fn commit(&mut self, newest: &mut NewestKeys, batch: Batch) -> usize {
+            let before = self.index.len();
+            let batch = if newest.is_due(&batch) {
+                let parts = newest.due(&batch);
+                self.index.extend(&parts.entries);
+                self.keyed_through = self.keyed_through.max(parts.keyed_through.unwrap_or(0));
+                batch.with(parts)
+            } else {
+                batch
+            };
+            self.entries.extend(&batch.entries);
+            self.head = batch.head;
+            newest.commit(batch);
+            self.index.len() - before
+        }
+
+        fn check(&self, newest: &NewestKeys) {
+            for (start, place) in &self.entries {
+                let is_indexed = self.index.contains(&(*start, *place));
+                assert!(is_indexed || newest.positions(*start).any(|held| held == *place), "{place} is nowhere");
+                assert!(is_indexed || *place > self.keyed_through, "{place} is not below {}", self.keyed_through);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_index_or_held() {
+        let (mut log, mut newest) = (Log::default(), NewestKeys::default());
+        newest.catch_up(0, Vec::new());
+        let round = i64::try_from(PART_EVENTS).unwrap() * PARTS;
+        let mut largest = 0;
+        for turn in 0.. {
+            if log.head > 4 * round {
+                break;
+            }
+            // What is rolled back leaves no trace.
+            let _rolled_back = newest.due(&log.batch(turn % 7_000, 0));
+            largest = largest.max(log.commit(&mut newest, log.batch(turn % 2_000 + 1, 100)));
+            if turn % 300 == 0 {
+                log.check(&newest);
+            }
+        }
+        log.check(&newest);
+        assert!(largest < ENTRIES_AT_ONCE, "{largest} entries at once");
+        assert!(log.keyed_through > log.head - 2 * round - 2_000, "{} of {}", log.keyed_through, log.head);
+        let held = i64::try_from(newest.entries.len()).unwrap();
+        assert!(held < round / 2 + round / 10, "{held} are held");
+    }
+
+    #[test]
+    fn large_events_take_the_index_round_as_well() {
+        let (mut log, mut newest) = (Log::default(), NewestKeys::default());
+        newest.catch_up(0, Vec::new());
+        for _ in 0..3 * PARTS {
+            log.commit(&mut newest, log.batch(2, PART_BYTES));
+        }
+        log.check(&newest);
+        assert!(log.keyed_through >= 2 * PARTS, "{} of {}", log.keyed_through, log.head);
+    }
+
+    #[test]
+    fn what_was_found_at_the_start_goes_into_the_index_first() {
+        let mut log = Log::default();
+        let found: Vec<Entry> = (1..=300_000).map(|place| (start(place), place)).collect();
+        (log.entries, log.head) = (found.clone(), 300_000);
+        let mut newest = NewestKeys::default();
+        newest.catch_up(log.head, found);
+        for _ in 0..60 {
+            let added = log.commit(&mut newest, log.batch(1, 1));
+            assert!(added < 2 * ENTRIES_AT_ONCE, "{added} entries at once");
+        }
+        log.check(&newest);
+        assert_eq!(log.keyed_through, 300_000);
+    }
+
+    #[test]
+    fn doubt_lasts_until_the_log_was_read() {
+        let mut newest = NewestKeys::default();
+        newest.catch_up(7, vec![(1, 7)]);
+        newest.meet(7);
+        assert!(newest.is_current());
+        newest.meet(8);
+        newest.meet(7);
+        assert!(!newest.is_current());
+        // What came meanwhile is not known, and the next look must begin where knowledge ends.
+        newest.commit(Batch { entries: vec![(2, 9)], head: 9, events: 1, ..Batch::default() });
+        assert_eq!((newest.through(), newest.has(2)), (7, false));
+        newest.catch_up(9, vec![(3, 8), (2, 9)]);
+        assert!(newest.is_current() && newest.has(1) && newest.has(2) && newest.has(3) && !newest.has(4));
+    }
+}

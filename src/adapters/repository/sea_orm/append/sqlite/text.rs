@@ -1,0 +1,121 @@
+//! A whole transaction as one text.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use sea_orm::sqlx::sqlite::SqliteArguments;
+use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
+
+use crate::adapters::repository::sea_orm::append::connection::Commit;
+use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::Batch;
+use crate::adapters::repository::sea_orm::subject_index::CATCH_UP;
+use crate::domain::timestamp::Timestamp;
+
+/// Events in one text at the most; more take a call for each step of the transaction.
+pub(super) const TEXT_ROWS_MAX: usize = 256;
+
+/// A row's parameters in a text.
+const ROW_PARAMETERS: usize = 8;
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// What a text does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    /// How many rows it has room for.
+    size: usize,
+    /// Whether the index by subject catches up.
+    catches_up: bool,
+    /// Whether rows have keys, which are looked for.
+    is_keyed: bool,
+}
+
+/// The texts in use.
+#[derive(Debug, Default)]
+pub(super) struct Texts(HashMap<Shape, Arc<str>>);
+
+impl Texts {
+    /// A whole transaction that appends `rows`, whose keys are those of `batch`, and lets the index by subject catch up if
+    /// it is told so. With keys, it fails with a duplicate key if one of them may be in the index, and with a NULL where
+    /// there must be none if the head is not at `head`. Its answer is the head, the reach of the index by subject, and the
+    /// time that the events got.
+    pub(super) fn query<'q>(
+        &mut self,
+        commit: &'q Commit,
+        rows: &'q [Row<'_>],
+        batch: &Batch,
+        head: i64,
+        catches_up: bool,
+    ) -> Query<'q> {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let shape = Shape { size: rows.len().next_power_of_two(), catches_up, is_keyed: batch.has_keys() };
+        let sql = Arc::clone(self.0.entry(shape).or_insert_with(|| text(shape).into()));
+        let now = Timestamp::now().unix_micros();
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        if shape.is_keyed {
+            query = query.bind(head);
+        }
+        query = query.bind(count).bind(now).bind(now);
+        if shape.is_keyed {
+            query = batch.starts().fold(query, Query::bind);
+            query = (batch.starts().count()..shape.size).fold(query, |query, _| query.bind(None::<i64>));
+        }
+        query = rows.iter().fold(query.bind(count), bind_row);
+        let unused = (shape.size - rows.len()) * ROW_PARAMETERS;
+        let query = (0..unused).fold(query, |query, _| query.bind(None::<i64>)).bind(count);
+        query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000)
+    }
+}
+
+/// A text takes as many rows as are asked for. Its parameters have no numbers: the driver looks each number up among all
+/// others.
+fn text(shape: Shape) -> String {
+    let mut sql = "BEGIN IMMEDIATE; UPDATE event_head SET position = ".to_owned();
+    sql.push_str(if shape.is_keyed { "iif(position = ?, position + ?, NULL)" } else { "position + ?" });
+    sql.push_str(", recorded_at = max(coalesce(recorded_at, ?), ?) WHERE id = 1; ");
+    if shape.is_keyed {
+        // An entry that is found is in its own way.
+        sql.push_str("INSERT INTO event_keys SELECT key_start, position FROM (VALUES ");
+        sql.push_str(&vec!["(?)"; shape.size].join(", "));
+        sql.push_str(") CROSS JOIN event_keys ON key_start = column1; ");
+    }
+    sql.push_str(
+        "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
+            SELECT position - ? + column1, column2, column3, column4, coalesce(column5, recorded_at), recorded_at, \
+                column6, column7, column8, column9 FROM event_head CROSS JOIN (VALUES ",
+    );
+    for row in 1..=shape.size {
+        let separator = if row == 1 { "" } else { ", " };
+        let _written = write!(sql, "{separator}({row}{})", ", ?".repeat(ROW_PARAMETERS));
+    }
+    sql.push_str(") WHERE event_head.id = 1 AND column1 <= ?; ");
+    if shape.catches_up {
+        sql.push_str(CATCH_UP);
+        sql.push_str("; ");
+    }
+    sql.push_str(
+        "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) \
+            SELECT ?, 0, ?, position, ? FROM event_head WHERE id = 1 \
+            ON CONFLICT (writer) DO UPDATE SET commit_number = excluded.commit_number, position = excluded.position, \
+                used_at = excluded.used_at \
+            RETURNING position, (SELECT indexed_through FROM event_head WHERE id = 1), \
+                (SELECT recorded_at FROM event_head WHERE id = 1); \
+        COMMIT",
+    );
+    sql
+}
+
+fn bind_row<'q>(query: Query<'q>, row: &'q Row<'_>) -> Query<'q> {
+    let event = row.event;
+    query
+        .bind(event.event_source.as_str())
+        .bind(event.event_type.as_str())
+        .bind(event.subject.as_str())
+        .bind(event.time.map(Timestamp::unix_micros))
+        .bind(event.data.as_ref())
+        .bind(row.key.as_ref().map(Key::as_slice))
+        .bind(row.id())
+        .bind(row.context.as_deref())
+}
