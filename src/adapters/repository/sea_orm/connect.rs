@@ -47,6 +47,10 @@ const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// up it touches a page for each subject, again and again; the longer the log, the fewer times each is moved.
 const SQLITE_CHECKPOINT_PAGES: &str = "8000";
 
+/// How many KiB of pages, as SQLite counts them, the connection that appends keeps for itself. Keys are looked up all over
+/// the index by key; with the usual 2 MiB nearly each look-up would read a page.
+const SQLITE_WRITER_CACHE: &str = "-32768";
+
 /// How long to wait before a busy file is opened again.
 const SQLITE_OPEN_WAIT: Duration = Duration::from_millis(20);
 
@@ -178,6 +182,7 @@ impl Store {
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
+    Writer,
     Deleter,
     Reader,
 }
@@ -192,7 +197,7 @@ async fn forget_old_writers(db: &DatabaseConnection) -> Result<(), ConnectError>
 
 /// The way to a connection that writes, with the settings of `like`.
 fn connector(dialect: Dialect, like: &DatabaseConnection) -> Connector {
-    match target(dialect.engine, like, Role::Deleter) {
+    match target(dialect.engine, like, Role::Writer) {
         Target::Sqlite(options) => Connector::Sqlite(options),
         Target::MySql(options) => Connector::MySql(dialect, options),
         Target::Postgres(options, _) => Connector::Postgres(options),
@@ -205,6 +210,7 @@ fn target(engine: Engine, like: &DatabaseConnection, role: Role) -> Target {
         Engine::Sqlite => {
             let options = like.get_sqlite_connection_pool().connect_options().as_ref().clone();
             Target::Sqlite(Box::new(match role {
+                Role::Writer => options.pragma("cache_size", SQLITE_WRITER_CACHE),
                 Role::Deleter => options,
                 Role::Reader => options.pragma("query_only", "on").row_buffer_size(SQLITE_ROWS),
             }))
@@ -215,7 +221,7 @@ fn target(engine: Engine, like: &DatabaseConnection, role: Role) -> Target {
         Engine::Postgres => {
             let options = like.get_postgres_connection_pool().connect_options().as_ref().clone();
             let settings = match role {
-                Role::Deleter => "",
+                Role::Writer | Role::Deleter => "",
                 Role::Reader => POSTGRES_READER,
             };
             Target::Postgres(Box::new(options), settings)

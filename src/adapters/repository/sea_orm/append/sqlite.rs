@@ -108,7 +108,8 @@ impl SqliteWriter {
         self.newest.meet(head);
         let batch = if self.newest.is_due(&batch) {
             keys::catch_up(&mut self.connection, &mut self.newest, head).await?;
-            let parts = self.newest.due(&batch);
+            let deletions = keys::deletions(&mut self.connection).await?;
+            let parts = self.newest.due(&batch, deletions);
             keys::index(&mut self.connection, &parts).await?;
             batch.with(parts)
         } else {

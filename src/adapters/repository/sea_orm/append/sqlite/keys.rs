@@ -26,7 +26,7 @@ pub(super) async fn catch_up(
         return Ok(());
     }
     let sql = "SELECT keyed_through FROM event_head WHERE id = 1";
-    let keyed: i64 = sqlx::query(sql).fetch_one(&mut *connection).await?.try_get(0)?;
+    let keyed: i64 = number(connection, sql).await?;
     let mut after = newest.through().max(keyed);
     let mut entries = Vec::new();
     // In one row, because each costs the driver more than SQLite.
@@ -41,8 +41,17 @@ pub(super) async fn catch_up(
         after = last;
         page_entries(&row, &mut entries)?;
     }
-    newest.catch_up(head, entries);
+    newest.catch_up(head, deletions(connection).await?, entries);
     Ok(())
+}
+
+/// How many deletions there were.
+pub(super) async fn deletions(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    number(connection, "SELECT number FROM event_deletions WHERE id = 1").await
+}
+
+async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query(sql).fetch_one(connection).await?.try_get(0)
 }
 
 fn page_entries(row: &SqliteRow, entries: &mut Vec<Entry>) -> Result<(), sqlx::Error> {
@@ -111,10 +120,14 @@ pub(super) async fn index(connection: &mut SqliteConnection, parts: &Parts) -> R
             let (chunk, others) = left.split_at(size);
             left = others;
             let values = vec!["(?, ?)"; size].join(", ");
-            let sql = format!(
-                "INSERT OR IGNORE INTO event_keys SELECT column1, column2 FROM (VALUES {values}) \
-                 WHERE EXISTS (SELECT 1 FROM events WHERE id = column2)"
-            );
+            let sql = if parts.may_be_stale {
+                format!(
+                    "INSERT OR IGNORE INTO event_keys SELECT column1, column2 FROM (VALUES {values}) \
+                     WHERE EXISTS (SELECT 1 FROM events WHERE id = column2)"
+                )
+            } else {
+                format!("INSERT OR IGNORE INTO event_keys VALUES {values}")
+            };
             let query = sqlx::query(AssertSqlSafe(sql));
             let query = chunk.iter().fold(query, |query, (start, position)| query.bind(*start).bind(*position));
             query.execute(&mut *connection).await?;

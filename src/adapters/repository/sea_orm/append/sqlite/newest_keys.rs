@@ -39,6 +39,10 @@ pub(super) struct NewestKeys {
     part: i64,
     /// The head at the beginning of the round: at its end, all up to there is in the index.
     began_at: i64,
+    /// The number of deletions when all of `entries` were known to be of stored events, and that at the beginning of the
+    /// round.
+    deletions: i64,
+    deletions_at_begin: i64,
     /// What came since the last part that was due.
     events: u64,
     bytes: u64,
@@ -62,6 +66,10 @@ pub(super) struct Parts {
     count: i64,
     /// Up to where every event is in the index then, if that is news.
     pub(super) keyed_through: Option<i64>,
+    /// The number of deletions now.
+    deletions: i64,
+    /// Whether one of the entries may be of an event that is gone.
+    pub(super) may_be_stale: bool,
 }
 
 impl Batch {
@@ -120,8 +128,11 @@ impl NewestKeys {
     }
 
     /// Takes in `entries`, the keys of the events above the place up to which this or the index was complete, with the head
-    /// at `head`.
-    pub(super) fn catch_up(&mut self, head: i64, entries: Vec<Entry>) {
+    /// at `head` and after so many deletions.
+    pub(super) fn catch_up(&mut self, head: i64, deletions: i64, entries: Vec<Entry>) {
+        if self.entries.is_empty() {
+            (self.deletions, self.deletions_at_begin) = (deletions, deletions);
+        }
         if self.through == 0 {
             self.began_at = head;
         }
@@ -146,9 +157,9 @@ impl NewestKeys {
         self.parts_due(batch) > 0
     }
 
-    /// What is to be put into the index with `batch`; this must be current.
-    pub(super) fn due(&self, batch: &Batch) -> Parts {
-        let mut parts = Parts::default();
+    /// What is to be put into the index with `batch`, after so many deletions; this must be current.
+    pub(super) fn due(&self, batch: &Batch, deletions: i64) -> Parts {
+        let mut parts = Parts { deletions, may_be_stale: deletions != self.deletions, ..Parts::default() };
         while parts.count < self.parts_due(batch) && parts.entries.len() < ENTRIES_AT_ONCE {
             let part = self.part + parts.count;
             if part == PARTS {
@@ -187,6 +198,11 @@ impl NewestKeys {
         self.part += parts.count;
         if self.part == PARTS {
             (self.part, self.began_at) = (0, head);
+            if parts.deletions == self.deletions_at_begin {
+                // What was held at the beginning has gone into the index, what came since was not deleted.
+                self.deletions = parts.deletions;
+            }
+            self.deletions_at_begin = parts.deletions;
         }
     }
 }
@@ -198,10 +214,11 @@ mod tests {
     /// A log, and an index as the database holds it.
     #[derive(Default)]
     struct Log {
-        entries: Vec<Entry>,
+        entries: BTreeSet<Entry>,
         index: BTreeSet<Entry>,
         keyed_through: i64,
         head: i64,
+        deletions: i64,
     }
 
     /// Spreads what `number` says over all starts.
@@ -219,8 +236,10 @@ mod tests {
         fn commit(&mut self, newest: &mut NewestKeys, batch: Batch) -> usize {
             let before = self.index.len();
             let batch = if newest.is_due(&batch) {
-                let parts = newest.due(&batch);
-                self.index.extend(&parts.entries);
+                let parts = newest.due(&batch, self.deletions);
+                let is_stale = |entry: &&Entry| !self.entries.contains(entry);
+                assert!(parts.may_be_stale || !parts.entries.iter().any(|entry| is_stale(&entry)));
+                self.index.extend(parts.entries.iter().filter(|entry| !is_stale(entry)));
                 self.keyed_through = self.keyed_through.max(parts.keyed_through.unwrap_or(0));
                 batch.with(parts)
             } else {
@@ -230,6 +249,14 @@ mod tests {
             self.head = batch.head;
             newest.commit(batch);
             self.index.len() - before
+        }
+
+        fn delete(&mut self, place: i64) {
+            let entry = (start(place), place);
+            if self.entries.remove(&entry) {
+                self.index.remove(&entry);
+                self.deletions += 1;
+            }
         }
 
         fn check(&self, newest: &NewestKeys) {
@@ -244,17 +271,20 @@ mod tests {
     #[test]
     fn every_key_is_in_the_index_or_held() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
-        newest.catch_up(0, Vec::new());
+        newest.catch_up(0, 0, Vec::new());
         let round = i64::try_from(PART_EVENTS).unwrap() * PARTS;
         let mut largest = 0;
         for turn in 0.. {
-            if log.head > 4 * round {
+            if log.head > 3 * round {
                 break;
             }
-            // What is rolled back leaves no trace.
-            let _rolled_back = newest.due(&log.batch(turn % 7_000, 0));
+            if turn % 10 == 0 {
+                // What is rolled back leaves no trace.
+                let _rolled_back = newest.due(&log.batch(turn % 7_000, 0), log.deletions);
+            }
             largest = largest.max(log.commit(&mut newest, log.batch(turn % 2_000 + 1, 100)));
             if turn % 300 == 0 {
+                log.delete(log.head - 100_000 * (turn / 300 % 2));
                 log.check(&newest);
             }
         }
@@ -266,9 +296,25 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_looked_after_until_a_round_without_deletions() {
+        let (mut log, mut newest) = (Log::default(), NewestKeys::default());
+        newest.catch_up(0, 0, Vec::new());
+        let part = i64::try_from(PART_EVENTS).unwrap();
+        let is_looked_after = |log: &mut Log, newest: &mut NewestKeys| {
+            log.commit(newest, log.batch(part, 0));
+            newest.due(&log.batch(part, 0), log.deletions).may_be_stale
+        };
+        assert!((0..PARTS + 5).all(|_| !is_looked_after(&mut log, &mut newest)));
+        log.delete(log.head - part);
+        // The rest of this round, and the next one.
+        assert!((5..2 * PARTS - 1).all(|_| is_looked_after(&mut log, &mut newest)));
+        assert!((0..PARTS).all(|_| !is_looked_after(&mut log, &mut newest)));
+    }
+
+    #[test]
     fn large_events_take_the_index_round_as_well() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
-        newest.catch_up(0, Vec::new());
+        newest.catch_up(0, 0, Vec::new());
         for _ in 0..3 * PARTS {
             log.commit(&mut newest, log.batch(2, PART_BYTES));
         }
@@ -280,9 +326,9 @@ mod tests {
     fn what_was_found_at_the_start_goes_into_the_index_first() {
         let mut log = Log::default();
         let found: Vec<Entry> = (1..=300_000).map(|place| (start(place), place)).collect();
-        (log.entries, log.head) = (found.clone(), 300_000);
+        (log.entries, log.head) = (found.iter().copied().collect(), 300_000);
         let mut newest = NewestKeys::default();
-        newest.catch_up(log.head, found);
+        newest.catch_up(log.head, 0, found);
         for _ in 0..60 {
             let added = log.commit(&mut newest, log.batch(1, 1));
             assert!(added < 2 * ENTRIES_AT_ONCE, "{added} entries at once");
@@ -294,7 +340,7 @@ mod tests {
     #[test]
     fn doubt_lasts_until_the_log_was_read() {
         let mut newest = NewestKeys::default();
-        newest.catch_up(7, vec![(1, 7)]);
+        newest.catch_up(7, 0, vec![(1, 7)]);
         newest.meet(7);
         assert!(newest.is_current());
         newest.meet(8);
@@ -303,7 +349,7 @@ mod tests {
         // What came meanwhile is not known, and the next look must begin where knowledge ends.
         newest.commit(Batch { entries: vec![(2, 9)], head: 9, events: 1, ..Batch::default() });
         assert_eq!((newest.through(), newest.has(2)), (7, false));
-        newest.catch_up(9, vec![(3, 8), (2, 9)]);
+        newest.catch_up(9, 0, vec![(3, 8), (2, 9)]);
         assert!(newest.is_current() && newest.has(1) && newest.has(2) && newest.has(3) && !newest.has(4));
     }
 }
