@@ -4,6 +4,7 @@ mod append;
 mod append_queue;
 mod beginning;
 mod read;
+mod submitted;
 mod types;
 
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,7 @@ use types::Types;
 pub use append::{AppendEventsError, Failures, GroupReport};
 pub use append_queue::QueueDepth;
 pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
+pub use submitted::Submitted;
 
 /// Limits of the use cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,6 @@ use super::{Answers, protocol, streaming};
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::cloudevents::to_message;
 use crate::adapters::response_cut::ResponseCut;
-use crate::domain::append::{AppendRequest, Appended};
 use crate::domain::attribute::{EventType, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::log::Protocol;
@@ -39,15 +38,6 @@ pub(super) struct EventStore {
 impl EventStore {
     pub(super) fn new(service: EventService, heartbeat: Duration) -> Self {
         Self { service, heartbeat }
-    }
-
-    async fn append(&self, request: AppendRequest) -> Result<v1::AppendResponse, ApiError> {
-        let appended = self.service.append(request).await?;
-        let result = |Appended { position, is_duplicate }| v1::AppendResult {
-            position: position.get(),
-            duplicate: is_duplicate,
-        };
-        Ok(v1::AppendResponse { results: appended.into_iter().map(result).collect() })
     }
 
     async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse, ApiError> {
@@ -137,15 +127,18 @@ impl v1::event_store_server::EventStore for EventStore {
 
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let v1::AppendRequest { events, preconditions } = request.into_inner();
-        let appended = async { self.append(convert::append(events, preconditions)?).await };
-        appended.await.map(Response::new).map_err(from_api_error)
+        let request = convert::append(events, preconditions).map_err(from_api_error)?;
+        match self.service.append(request).await {
+            Ok(appended) => Ok(Response::new(convert::appended(appended))),
+            Err(error) => Err(from_api_error(error.into())),
+        }
     }
 
     async fn append_stream(
         &self,
         request: Request<Streaming<v1::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let answers = append_stream::answers(self.clone(), request.into_inner());
+        let answers = append_stream::answers(self.service.clone(), request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -11,6 +11,7 @@ use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::domain::service::EventService;
 use crate::domain::service::append_queue::{QueueDepth, Waiting};
+use crate::domain::service::submitted::Submitted;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::{AppendError, GroupAppended};
 
@@ -120,15 +121,24 @@ impl EventService {
     /// # Errors
     /// As [`AppendEventsError`] says.
     pub async fn append(&self, request: AppendRequest) -> AppendAnswer {
-        self.check(&request)?;
+        self.submit(request).await
+    }
+
+    /// The same in two parts: takes `request` in at once, so that requests are stored in the order in which they are
+    /// submitted, and answers later.
+    #[must_use]
+    pub fn submit(&self, request: AppendRequest) -> Submitted {
+        if let Err(refused) = self.check(&request) {
+            return Submitted::answered(Err(refused));
+        }
         if request.events.is_empty() && request.preconditions.is_empty() {
-            return Ok(Vec::new());
+            return Submitted::answered(Ok(Vec::new()));
         }
         let wait = self.core.observer.get().map(|observer| observer.queued(&request));
-        let answer = self.core.queue.push(request, wait)?;
-        answer
-            .await
-            .unwrap_or_else(|gone| Err(AppendEventsError::Store(Arc::new(AppendError::OutcomeUnknown(gone.into())))))
+        match self.core.queue.push(request, wait) {
+            Ok(answer) => Submitted::queued(answer),
+            Err(refused) => Submitted::answered(Err(refused)),
+        }
     }
 
     /// How full the queue of appends is.

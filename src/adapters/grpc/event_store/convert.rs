@@ -7,7 +7,7 @@ use crate::adapters::cloudevents::from_message;
 use crate::adapters::cloudevents::proto::CloudEvent;
 use crate::adapters::grpc::convert::{check_repeats, in_field, place};
 use crate::adapters::grpc::proto::v1::{self, precondition, subscribe_request};
-use crate::domain::append::{AppendRequest, Precondition};
+use crate::domain::append::{AppendRequest, Appended, Precondition};
 use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
@@ -28,6 +28,12 @@ pub(super) fn append(events: Vec<CloudEvent>, preconditions: Vec<v1::Preconditio
         events: events.collect::<Result<_, _>>()?,
         preconditions: preconditions.collect::<Result<_, _>>()?,
     })
+}
+
+pub(super) fn appended(appended: Vec<Appended>) -> v1::AppendResponse {
+    let result =
+        |Appended { position, is_duplicate }| v1::AppendResult { position: position.get(), duplicate: is_duplicate };
+    v1::AppendResponse { results: appended.into_iter().map(result).collect() }
 }
 
 fn element(field: &str, index: usize) -> String {
