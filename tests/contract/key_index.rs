@@ -149,8 +149,7 @@ pub(crate) async fn keys_that_start_alike_are_told_apart(store: &Store) {
     let repository = store.open().await;
     let foreign = store.foreign().await;
     append(&*repository, vec![event("a"), named("x", "a")]).await;
-    let key = Sha256::digest(b"contract\0y");
-    let start = key[..6].iter().fold(0_i64, |start, byte| start << 8 | i64::from(*byte)) >> 1;
+    let start = key_start("contract\0y");
     // As if the key of the second event started as that of another one.
     foreign.execute_unprepared(&format!("INSERT INTO event_keys VALUES ({start}, 2)")).await.unwrap();
     assert_eq!(append(&*repository, vec![named("y", "a")]).await, [position(3)]);
@@ -243,6 +242,11 @@ pub(crate) async fn is_made_from_the_keys_of_an_older_schema(store: &Store) {
     repository.delete(Filter::default(), position(1), position(1)).await.unwrap();
     assert_eq!(entries(&foreign).await, 2);
     assert_eq!(append(&*repository, vec![named("a", "s")]).await, [position(5)]);
+}
+
+/// What the index has of the key of a source and an id, with a zero byte between them.
+pub(crate) fn key_start(named: &str) -> i64 {
+    Sha256::digest(named)[..6].iter().fold(0, |start, byte| start << 8 | i64::from(*byte)) >> 1
 }
 
 async fn entries(foreign: &DatabaseConnection) -> i64 {

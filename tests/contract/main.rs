@@ -196,6 +196,7 @@ mod embedded {
             subject_index::rows_above_the_head_get_their_entries_once,
             subject_index::is_made_from_the_index_of_an_older_schema,
             verify::entries_that_are_missing_or_too_many_are_found,
+            verify::keys_that_are_missing_or_stored_twice_are_found,
         ]
     );
 }

@@ -4,6 +4,8 @@ use events_db::adapters::repository::sea_orm::{ConnectError, Verified};
 use sea_orm::ConnectionTrait;
 
 use crate::contexts::every_context;
+use crate::groups::named;
+use crate::key_index::key_start;
 use crate::reading::{append, event, exact, position};
 use crate::store::Store;
 
@@ -82,4 +84,28 @@ pub(crate) async fn entries_that_are_missing_or_too_many_are_found(store: &Store
     foreign.execute_unprepared("INSERT INTO event_subjects VALUES ('a', 17), ('b', 17)").await.unwrap();
     let verified = verify(store).await;
     assert!(verified.findings.iter().any(|found| found.contains("entries for")), "{verified:?}");
+}
+
+/// SQLite's own index by key.
+pub(crate) async fn keys_that_are_missing_or_stored_twice_are_found(store: &Store) {
+    let repository = store.open().await;
+    append(&*repository, vec![named("x", "a"), event("a"), named("y", "a")]).await;
+    assert_eq!(verify(store).await.findings, [""; 0]);
+    let foreign = store.foreign().await;
+    foreign.execute_unprepared("UPDATE event_head SET keyed_through = 2").await.unwrap();
+    let verified = verify(store).await;
+    assert_eq!(verified.findings, ["1 events up to position 3 are not in the index by key"]);
+    let start = key_start("contract\0x");
+    foreign.execute_unprepared(&format!("INSERT INTO event_keys VALUES ({start}, 1), ({start}, 4)")).await.unwrap();
+    let twin = "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
+                SELECT 4, source, type, subject, time, recorded_at, data, event_key, event_id, context FROM events WHERE id = 1";
+    for sql in [twin, "UPDATE event_head SET position = 4", "UPDATE events SET recorded_at = NULL"] {
+        foreign.execute_unprepared(sql).await.unwrap();
+    }
+    let verified = verify(store).await;
+    assert!(
+        verified.findings.contains(&"the events at positions 1 and 4 have the same source and id".to_owned()),
+        "{verified:?}"
+    );
+    assert!(!verified.findings.iter().any(|found| found.contains("index by key")), "{verified:?}");
 }

@@ -5,6 +5,7 @@ use sea_orm::sqlx::Error;
 use crate::adapters::repository::sea_orm::SeaOrmRepository;
 use crate::adapters::repository::sea_orm::append::key_of;
 use crate::adapters::repository::sea_orm::connect::Store;
+use crate::adapters::repository::sea_orm::key_index::start_sql;
 use crate::adapters::repository::sea_orm::pool::{Readable, Statement};
 use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
@@ -48,8 +49,8 @@ impl Verified {
 
 impl SeaOrmRepository {
     /// Looks at every event: that it can be read, that recorded times do not fall, that its key is that of its source and id;
-    /// then at the head, and in SQLite at the file and the index by subject. `on_page` hears how far it has come and
-    /// may end it.
+    /// then at the head, and in SQLite at the file and the indexes by subject and by key. `on_page` hears how far it has
+    /// come and may end it.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`]. What cannot be read at all is a finding.
@@ -128,14 +129,15 @@ impl SeaOrmRepository {
             *recorded = event.recorded_time.or(*recorded);
         }
         if self.is_embedded() {
-            let sql = format!(
-                "SELECT COUNT(*) FROM events WHERE id > {after} AND id <= {reached} \
-                 AND id <= (SELECT indexed_through FROM event_head WHERE id = 1) AND NOT EXISTS \
-                 (SELECT 1 FROM event_subjects WHERE of_subject = events.subject AND position = events.id)"
-            );
-            let missing = all::<(i64,)>(&self.store, &sql).await?;
-            if let Some((count @ 1..,)) = missing.first() {
-                verified.find(format!("{count} events up to position {reached} are not in the index by subject"));
+            for Following { name, column, through, entries } in following() {
+                let sql = format!(
+                    "SELECT COUNT({column}) FROM events WHERE id > {after} AND id <= {reached} \
+                     AND id <= (SELECT {through} FROM event_head WHERE id = 1) \
+                     AND NOT EXISTS (SELECT 1 FROM {entries} AND position = events.id)"
+                );
+                if let Some((count @ 1..,)) = all::<(i64,)>(&self.store, &sql).await?.first() {
+                    verified.find(format!("{count} events up to position {reached} are not in the index by {name}"));
+                }
             }
         }
         verified.events += page.events.len() as u64;
@@ -150,6 +152,13 @@ impl SeaOrmRepository {
         if let Some((entries, events)) = counts.first().filter(|(entries, events)| entries != events) {
             verified.find(format!("the index by subject has {entries} entries for {events} events"));
         }
+        let twins = "SELECT one.id, other.id FROM event_keys AS first CROSS JOIN event_keys AS second \
+                     ON second.key_start = first.key_start AND second.position > first.position \
+                     CROSS JOIN events AS one ON one.id = first.position \
+                     CROSS JOIN events AS other ON other.id = second.position WHERE one.event_key = other.event_key";
+        for (one, other) in all::<(i64, i64)>(&self.store, twins).await? {
+            verified.find(format!("the events at positions {one} and {other} have the same source and id"));
+        }
         for (line,) in all::<(String,)>(&self.store, "PRAGMA integrity_check").await? {
             if line != "ok" {
                 verified.find(format!("SQLite finds: {line}"));
@@ -157,6 +166,26 @@ impl SeaOrmRepository {
         }
         Ok(())
     }
+}
+
+/// An index of `SQLite` that follows behind the log.
+struct Following {
+    name: &'static str,
+    /// What it is by; events without it have no entry.
+    column: &'static str,
+    /// Where the head row says how far it has come.
+    through: &'static str,
+    /// Its table, and the condition for the entries of an event.
+    entries: String,
+}
+
+fn following() -> [Following; 2] {
+    let of_subject = "event_subjects WHERE of_subject = events.subject".to_owned();
+    let of_key = format!("event_keys WHERE key_start = {}", start_sql("events.event_key"));
+    [
+        Following { name: "subject", column: "subject", through: "indexed_through", entries: of_subject },
+        Following { name: "key", column: "event_key", through: "keyed_through", entries: of_key },
+    ]
 }
 
 fn expected_key(event: &StoredEvent) -> Option<[u8; 16]> {
