@@ -36,7 +36,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Longest wait between two attempts.
 const CONFLICT_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// An idle connection is not trusted longer than this: somebody between may have dropped it.
+/// An idle connection is not trusted longer than this: somebody between may have dropped it. With an embedded
+/// database there is nobody between.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// How often groups were written again, by cause.

@@ -6,7 +6,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, Row as _};
 
 use crate::adapters::repository::sea_orm::append::rows::{Key, key};
-use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Entry, NewestKeys, Parts};
+use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Entry, Found, NewestKeys, Parts};
 use crate::adapters::repository::sea_orm::append::sqlite::{INSERT_ROWS, LOOK_UPS};
 use crate::adapters::repository::sea_orm::key_index::key_start;
 use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, undecodable};
@@ -27,21 +27,22 @@ pub(super) async fn catch_up(
     }
     let sql = "SELECT keyed_through FROM event_head WHERE id = 1";
     let keyed: i64 = number(connection, sql).await?;
-    let mut after = newest.through().max(keyed);
-    let mut entries = Vec::new();
+    let after = newest.through().max(keyed);
+    let mut found = Found { after, head, deletions: deletions(connection).await?, entries: Vec::new() };
     // In one row, because each costs the driver more than SQLite.
     let sql = format!(
         "SELECT max(id), group_concat(id), CAST(group_concat(event_key, '') AS BLOB) FROM (SELECT id, event_key FROM events \
          WHERE id > ? AND length(event_key) = {} ORDER BY id LIMIT {PAGE_KEYS})",
         size_of::<Key>()
     );
+    let mut reached = after;
     loop {
-        let row = sqlx::query(AssertSqlSafe(sql.as_str())).bind(after).fetch_one(&mut *connection).await?;
+        let row = sqlx::query(AssertSqlSafe(sql.as_str())).bind(reached).fetch_one(&mut *connection).await?;
         let Some(last) = row.try_get(0)? else { break };
-        after = last;
-        page_entries(&row, &mut entries)?;
+        reached = last;
+        page_entries(&row, &mut found.entries)?;
     }
-    newest.catch_up(head, deletions(connection).await?, entries);
+    newest.catch_up(found);
     Ok(())
 }
 

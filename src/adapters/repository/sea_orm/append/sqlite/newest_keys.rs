@@ -72,6 +72,18 @@ pub(super) struct Parts {
     pub(super) may_be_stale: bool,
 }
 
+/// What a look at the log finds, while it is locked.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The place above which it looked: up to there, all is in the index or held.
+    pub(super) after: i64,
+    pub(super) head: i64,
+    /// The number of deletions.
+    pub(super) deletions: i64,
+    /// The keys of the events above that place.
+    pub(super) entries: Vec<Entry>,
+}
+
 impl Batch {
     /// `rows`, each with its place.
     pub(super) fn of<'r, 'e: 'r>(rows: impl Iterator<Item = (i64, &'r Row<'e>)>) -> Self {
@@ -127,9 +139,9 @@ impl NewestKeys {
         self.is_current = false;
     }
 
-    /// Takes in `entries`, the keys of the events above the place up to which this or the index was complete, with the head
-    /// at `head` and after so many deletions.
-    pub(super) fn catch_up(&mut self, head: i64, deletions: i64, entries: Vec<Entry>) {
+    /// Takes in what was found, and is current.
+    pub(super) fn catch_up(&mut self, found: Found) {
+        let Found { after, head, deletions, entries } = found;
         if self.entries.is_empty() {
             (self.deletions, self.deletions_at_begin) = (deletions, deletions);
         }
@@ -137,7 +149,8 @@ impl NewestKeys {
             self.began_at = head;
         }
         // Once round is enough, however many they are.
-        self.events = (self.events + entries.len() as u64).min(PARTS.unsigned_abs() * PART_EVENTS);
+        let events = u64::try_from(head.saturating_sub(after)).unwrap_or(0);
+        self.events = (self.events + events).min(PARTS.unsigned_abs() * PART_EVENTS);
         self.entries.extend(entries);
         (self.through, self.is_current) = (head, true);
     }
@@ -271,7 +284,7 @@ mod tests {
     #[test]
     fn every_key_is_in_the_index_or_held() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
-        newest.catch_up(0, 0, Vec::new());
+        newest.catch_up(Found::default());
         let round = i64::try_from(PART_EVENTS).unwrap() * PARTS;
         let mut largest = 0;
         for turn in 0.. {
@@ -298,7 +311,7 @@ mod tests {
     #[test]
     fn entries_are_looked_after_until_a_round_without_deletions() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
-        newest.catch_up(0, 0, Vec::new());
+        newest.catch_up(Found::default());
         let part = i64::try_from(PART_EVENTS).unwrap();
         let is_looked_after = |log: &mut Log, newest: &mut NewestKeys| {
             log.commit(newest, log.batch(part, 0));
@@ -314,7 +327,7 @@ mod tests {
     #[test]
     fn large_events_take_the_index_round_as_well() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
-        newest.catch_up(0, 0, Vec::new());
+        newest.catch_up(Found::default());
         for _ in 0..3 * PARTS {
             log.commit(&mut newest, log.batch(2, PART_BYTES));
         }
@@ -328,7 +341,7 @@ mod tests {
         let found: Vec<Entry> = (1..=300_000).map(|place| (start(place), place)).collect();
         (log.entries, log.head) = (found.iter().copied().collect(), 300_000);
         let mut newest = NewestKeys::default();
-        newest.catch_up(log.head, 0, found);
+        newest.catch_up(Found { head: log.head, entries: found, ..Found::default() });
         for _ in 0..60 {
             let added = log.commit(&mut newest, log.batch(1, 1));
             assert!(added < 2 * ENTRIES_AT_ONCE, "{added} entries at once");
@@ -338,9 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn index_comes_along_without_keys() {
+        let mut log = Log { head: 200_000, ..Log::default() };
+        let mut newest = NewestKeys::default();
+        newest.catch_up(Found { head: log.head, ..Found::default() });
+        log.commit(&mut newest, log.batch(1, 1));
+        assert_eq!(log.keyed_through, 200_000, "whoever begins next has nothing of that to read");
+    }
+
+    #[test]
     fn doubt_lasts_until_the_log_was_read() {
         let mut newest = NewestKeys::default();
-        newest.catch_up(7, 0, vec![(1, 7)]);
+        newest.catch_up(Found { head: 7, entries: vec![(1, 7)], ..Found::default() });
         newest.meet(7);
         assert!(newest.is_current());
         newest.meet(8);
@@ -349,7 +371,7 @@ mod tests {
         // What came meanwhile is not known, and the next look must begin where knowledge ends.
         newest.commit(Batch { entries: vec![(2, 9)], head: 9, events: 1, ..Batch::default() });
         assert_eq!((newest.through(), newest.has(2)), (7, false));
-        newest.catch_up(9, 0, vec![(3, 8), (2, 9)]);
+        newest.catch_up(Found { after: 7, head: 9, entries: vec![(3, 8), (2, 9)], ..Found::default() });
         assert!(newest.is_current() && newest.has(1) && newest.has(2) && newest.has(3) && !newest.has(4));
     }
 }
