@@ -195,8 +195,8 @@ impl App {
         self.listeners.iter().map(Listener::local_addr).collect()
     }
 
-    /// Serves until `shutdown` is done, then drains: not ready at once, streams ended, requests in flight answered,
-    /// all within the drain timeout.
+    /// Serves until `shutdown` is done, then leaves: not ready at once; after the shutdown delay, in which everything is
+    /// served as before, drains: streams ended, requests in flight answered, all within the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let router = self.router(&self.health.ready);
         let stop = CancellationToken::new();
@@ -219,9 +219,11 @@ impl App {
             tokio::spawn(listener::serve(self.listeners, router, self.certificate, limits, self.connections, until));
         shutdown.await;
         tracing::info!("shutting down");
+        self.health.leave();
+        // Whoever sends clients here hears of it late, and until then they must be served: new ones, too.
+        tokio::time::sleep(self.config.shutdown_delay).await;
         follower.abort();
         let _aborted = follower.await;
-        self.health.ready.send_replace(false);
         // Who watches health is told and dismissed.
         drop(self.health);
         self.streams_end.cancel();
@@ -267,22 +269,28 @@ struct Health {
     /// Whether clients are to be sent here: what the store's last answer says, and never once shutdown has begun.
     ready: watch::Sender<bool>,
     is_database_up: Arc<AtomicBool>,
+    /// Shutdown has begun.
+    is_leaving: Arc<AtomicBool>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { ready: watch::Sender::new(true), is_database_up: Arc::new(AtomicBool::new(true)) }
+        Self {
+            ready: watch::Sender::new(true),
+            is_database_up: Arc::new(AtomicBool::new(true)),
+            is_leaving: Arc::new(AtomicBool::new(false)),
+        }
     }
 }
 
 impl Health {
     /// Takes note of an answer of the store; only changes are logged.
     fn note_probe(&self, answer: Result<(), &ReadError>) {
-        self.is_database_up.store(answer.is_ok(), Ordering::Relaxed);
-        let changed = self.ready.send_if_modified(|ready| {
-            let changed = *ready != answer.is_ok();
-            *ready = answer.is_ok();
-            changed
+        let changed = self.is_database_up.swap(answer.is_ok(), Ordering::Relaxed) != answer.is_ok();
+        self.ready.send_if_modified(|ready| {
+            let was_ready = *ready;
+            *ready = answer.is_ok() && !self.is_leaving.load(Ordering::SeqCst);
+            was_ready != *ready
         });
         match answer {
             Ok(()) if changed => tracing::info!("the database is back"),
@@ -291,6 +299,12 @@ impl Health {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+
+    /// Not ready from now on. The latch is set last: an answer of the store that comes after it knows.
+    fn leave(&self) {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        self.ready.send_replace(false);
     }
 }
 

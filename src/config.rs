@@ -228,6 +228,7 @@ fn config(flags: &ServeFlags, environment: &Environment) -> Result<Config, Confi
         tail_bytes_max: flags.tail_bytes,
         slow_client_timeout: Duration::from_secs(flags.slow_client_timeout),
         heartbeat: Duration::from_secs(flags.heartbeat_interval),
+        shutdown_delay: Duration::from_secs(flags.shutdown_delay),
         drain_timeout: Duration::from_secs(flags.drain_timeout),
         exports_traces: false,
     })

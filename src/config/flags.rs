@@ -103,7 +103,10 @@ pub(super) struct ServeFlags {
     /// Silence after which an event stream sends a comment, and EventStore.Subscribe a heartbeat
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(super) heartbeat_interval: u64,
-    /// Time for open requests to finish after SIGTERM
+    /// Time after SIGTERM in which the server says that it is not ready, and serves as before
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub(super) shutdown_delay: u64,
+    /// Time for open requests to finish after that
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3_600))]
     pub(super) drain_timeout: u64,
     #[command(flatten)]

@@ -90,7 +90,9 @@ pub struct Config {
     pub slow_client_timeout: Duration,
     /// How long an idle event stream stays silent.
     pub heartbeat: Duration,
-    /// How long open requests may take to finish after SIGTERM.
+    /// How long the server goes on serving after SIGTERM, not ready.
+    pub shutdown_delay: Duration,
+    /// How long open requests may take to finish after that.
     pub drain_timeout: Duration,
     /// Whether spans are exported, as the variables of OpenTelemetry say.
     pub exports_traces: bool,

@@ -100,6 +100,46 @@ async fn sigterm_ends_streams_answers_appends_and_exits_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_delay_of_a_shutdown_refuses_nothing_but_readiness() {
+    // Far longer than the test takes: what is served is served within it.
+    let server = Server::start(&["--shutdown-delay", "3600"], &[]).await;
+    let mut before = Reader::open(&server, "subject=s").await;
+    server.append("s", b"before").await;
+    server.signal("TERM");
+    let client = Client::new();
+    server
+        .eventually("the server is not ready", async || {
+            let answer = client.get(server.at("/readyz")).send().await.map_err(|error| error.to_string())?;
+            if answer.status() == 503 { Ok(()) } else { Err(answer.status().to_string()) }
+        })
+        .await;
+    // On new connections, each of them.
+    assert_eq!(server.append("s", b"after").await, 2);
+    let mut after = Reader::open(&server, "subject=s").await;
+    assert_eq!(after.ids(2).await, [1, 2]);
+    assert_eq!(before.ids(2).await, [1, 2]);
+    assert_eq!(client.get(server.at("/livez")).send().await.unwrap().status(), 200);
+    // Long enough for the store to be asked again, which must not make it ready.
+    let asked = server.metric("eventsdb_tail_wakes_total").await;
+    server
+        .eventually("the log is looked at again", async || {
+            let wakes = server.metric("eventsdb_tail_wakes_total").await;
+            if wakes > asked + 1 { Ok(()) } else { Err(wakes.to_string()) }
+        })
+        .await;
+    assert_eq!(client.get(server.at("/readyz")).send().await.unwrap().status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_the_delay_of_a_shutdown_is_over() {
+    let server = Server::start(&["--shutdown-delay", "1"], &[]).await;
+    let mut reader = Reader::open(&server, "subject=s").await;
+    server.signal("TERM");
+    while reader.frame().await.is_some() {}
+    assert_eq!(server.wait_for_exit().await.code(), Some(0), "{}", server.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_leave_cannot_stop_the_exit() {
     let server = Server::start(&["--drain-timeout", "1"], &[]).await;
     let data = vec![b'x'; 512 * 1024];
