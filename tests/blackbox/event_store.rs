@@ -35,7 +35,7 @@ async fn client(server: &Server) -> EventStoreClient<Channel> {
     EventStoreClient::new(connect(server).await)
 }
 
-fn event(id: &str, subject: &str) -> CloudEvent {
+pub fn event(id: &str, subject: &str) -> CloudEvent {
     let subject = CloudEventAttributeValue { attr: Some(Attr::CeString(subject.to_owned())) };
     CloudEvent {
         id: id.to_owned(),

@@ -1,10 +1,10 @@
 //! Readers of every protocol and filter, on several replicas, while things break.
 
-mod connection;
+pub mod connection;
 mod crowd;
 mod filter;
 pub mod nats;
-mod reader;
+pub mod reader;
 mod scene;
 mod stopped;
 mod torture;

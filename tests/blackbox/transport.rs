@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Server, event_body};
 use crate::sse::Reader;
 
-fn write_certificate(directory: &Path, name: &str) -> String {
+pub fn write_certificate(directory: &Path, name: &str) -> String {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let pem = made.cert.pem();
     fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();

@@ -169,7 +169,7 @@ fn grpc_steps(reply: EventsFromSubjectReply) -> Vec<Step> {
 }
 
 /// Takes the first frame out of a body if it is complete.
-fn take_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub fn take_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (head, rest) = buffer.split_at_checked(FRAME_HEAD)?;
     let (flag, length) = (head[0], u32::from_be_bytes(head[1..].try_into().unwrap()) as usize);
     let message = rest.get(..length)?.to_vec();
