@@ -25,6 +25,7 @@ mod proxies;
 mod proxy;
 mod readers;
 mod rest;
+mod rolling;
 mod seeded;
 mod sse;
 mod torture;
