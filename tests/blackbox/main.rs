@@ -26,6 +26,7 @@ mod proxy;
 mod readers;
 mod rest;
 mod rolling;
+mod rotation;
 mod seeded;
 mod sse;
 mod torture;
