@@ -103,6 +103,14 @@ fn what_compose_names_is_there() {
         assert!(services.contains_key(name), "{name} is missing");
     }
     for (name, service) in services {
+        let none = Vec::new();
+        for volume in service["volumes"].as_array().unwrap_or(&none) {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            match source.strip_prefix("./") {
+                Some(file) => assert!(path("deploy").join(file).exists(), "{name} mounts {source}, which is not there"),
+                None => assert!(compose["volumes"].get(source).is_some(), "{name} mounts {source}, which is no volume"),
+            }
+        }
         let depends_on = service["depends_on"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         let listed = service["depends_on"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for needed in depends_on.chain(listed) {

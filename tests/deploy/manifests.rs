@@ -156,6 +156,14 @@ fn the_chart_refuses_values_that_cannot_work() {
 }
 
 #[test]
+fn the_rules_for_the_operator_are_those_of_prometheus() {
+    let rules = documents(&crate::text("deploy/prometheus/rules.yml")).pop().unwrap();
+    let resource =
+        documents(&crate::text("deploy/kubernetes/components/monitoring/prometheusrule.yaml")).pop().unwrap();
+    assert_eq!(resource["spec"], rules, "what is in rules.yml goes below `spec` in prometheusrule.yaml");
+}
+
+#[test]
 fn every_value_of_the_chart_is_in_its_schema() {
     let values = documents(&crate::text("deploy/helm/events-db/values.yaml")).pop().unwrap();
     let schema = path("deploy/helm/events-db/values.schema.json");
