@@ -18,13 +18,14 @@ use crate::harness::{CEILING, Server, tool};
 use crate::proto::DESCRIPTORS;
 
 /// How long a page may take: a browser on a busy machine needs a while to start.
-const PAGE_CEILING: Duration = Duration::from_secs(90);
+pub const PAGE_CEILING: Duration = Duration::from_secs(90);
 
 /// A headless Chromium with its helpers; all killed when dropped.
-struct Browser(Child);
+pub struct Browser(Child);
 
 impl Browser {
-    fn open(url: &str, profile: &Path) -> Self {
+    /// Opens `url`, keeping everything in the folder `profile`.
+    pub fn open(url: &str, profile: &Path) -> Self {
         let browser = Command::new(tool("EVENTS_DB_TEST_CHROMIUM"))
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
@@ -48,27 +49,25 @@ impl Drop for Browser {
     }
 }
 
-/// The page's script and the packages it uses, in one file.
-fn bundle(directory: &Path) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let bundled = directory.join("page.js");
+/// A script and the packages it uses, in one file, which is made in `directory`.
+pub fn bundle(script: &Path, directory: &Path) -> String {
+    let bundled = directory.join("bundle.js");
     let built = Command::new(tool("EVENTS_DB_TEST_NODE"))
-        .arg(root.join("tests/tools/bundle.mjs"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/bundle.mjs"))
         .arg(tool("EVENTS_DB_TEST_NODE_MODULES"))
-        .args([&root.join("tests/web/page.js"), &bundled])
+        .args([script, &bundled])
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     std::fs::read_to_string(bundled).unwrap()
 }
 
-/// The site the page belongs to: the page, its script, the descriptors, and where it leaves its result.
-fn site(script: String, results: mpsc::Sender<String>) -> Router {
-    let take_result = async move |result: String| results.send(result).await.unwrap();
+/// A site of another origin than the server's: a page, its script, and where it leaves results.
+pub fn site(page: impl Into<String>, script: String, results: mpsc::Sender<String>) -> Router {
+    let (page, take_result) = (page.into(), async move |result: String| results.send(result).await.unwrap());
     Router::new()
-        .route("/", get(Html(include_str!("../web/page.html"))))
-        .route("/page.js", get(([(CONTENT_TYPE, "text/javascript")], script)))
-        .route("/descriptors.bin", get(DESCRIPTORS))
+        .route("/", get(Html(page)))
+        .route("/bundle.js", get(([(CONTENT_TYPE, "text/javascript")], script)))
         .route("/result", post(take_result))
 }
 
@@ -78,7 +77,9 @@ async fn page_of_another_origin_creates_reads_and_streams() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let (results_tx, mut results) = mpsc::channel(1);
-    let site = site(bundle(directory.path()), results_tx);
+    let script = bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web/page.js"), directory.path());
+    let site = site(include_str!("../web/page.html"), script, results_tx);
+    let site = site.route("/descriptors.bin", get(DESCRIPTORS));
     tokio::spawn(async move { axum::serve(listener, site).await });
     let open = Server::start(&[], &[("CORS_ALLOWED_ORIGINS", &origin)]).await;
     let closed = Server::start(&[], &[("CORS_ALLOWED_ORIGINS", &origin), ("AUTH_TOKEN", "secret")]).await;

@@ -5,4 +5,5 @@ import { join } from "node:path";
 
 const [modules, script, outfile] = process.argv.slice(2);
 const esbuild = createRequire(join(modules, "_"))("esbuild");
-esbuild.buildSync({ entryPoints: [script], outfile, bundle: true, format: "esm", nodePaths: [modules] });
+const loader = { ".binpb": "binary" };
+esbuild.buildSync({ entryPoints: [script], outfile, bundle: true, format: "esm", loader, nodePaths: [modules] });
