@@ -27,6 +27,7 @@ mod readers;
 mod rest;
 mod rolling;
 mod rotation;
+mod schema;
 mod seeded;
 mod sse;
 mod torture;

@@ -1,5 +1,7 @@
 //! What media types and URIs are made of.
 
+use std::net::Ipv6Addr;
+
 /// Source: RFC 9110, section 5.6.2, "token".
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
@@ -31,17 +33,40 @@ pub(super) fn has_scheme(uri: &str) -> bool {
 
 /// The first character that no URI reference has at its place.
 pub(super) fn not_of_a_uri(text: &str) -> Option<char> {
+    let (brackets, fragment) = (brackets(text), text.find('#'));
     text.char_indices().find_map(|(at, character)| {
         let stands = match character {
             '%' => {
                 let digits = text.as_bytes().get(at + 1..at + 3);
                 digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             }
+            '[' | ']' => brackets.is_some_and(|brackets| brackets.contains(&at)),
+            '#' => fragment == Some(at),
             ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => false,
             other => !other.is_control(),
         };
         (!stands).then_some(character)
     })
+}
+
+/// Where the brackets around the address of a host are, the only ones that a URI has. Source: RFC 3986, section 3.2.2.
+fn brackets(text: &str) -> Option<[usize; 2]> {
+    let (before, after) = text.split_once("//")?;
+    if !before.is_empty() && (!has_scheme(before) || before.find(':') != Some(before.len() - 1)) {
+        return None;
+    }
+    let authority = after.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let (address, port) = host.strip_prefix('[')?.split_once(']')?;
+    let later_version = |text: &str| {
+        let (version, address) = text.strip_prefix(['v', 'V'])?.split_once('.')?;
+        let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_version && !address.is_empty()).then_some(())
+    };
+    let is_address = address.parse::<Ipv6Addr>().is_ok() || later_version(address).is_some();
+    let is_port = port.is_empty() || port.strip_prefix(':')?.bytes().all(|byte| byte.is_ascii_digit());
+    let open = before.len() + "//".len() + authority.len() - host.len();
+    (is_address && is_port).then_some([open, open + "[".len() + address.len()])
 }
 
 #[cfg(test)]
@@ -60,12 +85,26 @@ mod tests {
 
     #[test]
     fn uris_have_no_blanks_and_whole_escapes() {
-        for text in ["", "a", "/a/b?c=d#e", "urn:x", "é", "%41", "[::1]", "(a)'*!"] {
+        for text in ["", "a", "/a/b?c=d#e", "urn:x", "é", "%41", "a:#", "(a)'*!"] {
             assert_eq!(not_of_a_uri(text), None, "{text}");
         }
         for (text, character) in
             [("a b", ' '), ("%", '%'), ("%4", '%'), ("%4g", '%'), ("<a>", '<'), ("a\u{7f}", '\u{7f}')]
         {
+            assert_eq!(not_of_a_uri(text), Some(character), "{text}");
+        }
+    }
+
+    #[test]
+    fn uris_have_brackets_around_addresses_only_and_one_fragment() {
+        for text in ["//[::1]", "http://u:p@[2001:db8::1.2.3.4]:80/a?b#c", "//[v1.a:b]", "http://[::]:", "//[::1]?a"] {
+            assert_eq!(not_of_a_uri(text), None, "{text}");
+        }
+        for text in ["[::1]", "a[0]", "a:[::1]", "/a//[::1]", "a:b://[::1]", "//[::1", "//[::g]", "//[v.a]", "//[::1]a"]
+        {
+            assert_eq!(not_of_a_uri(text), Some('['), "{text}");
+        }
+        for (text, character) in [("a]", ']'), ("//[::1]]", '['), ("//[::1]/]", ']'), ("a#b#", '#'), ("##", '#')] {
             assert_eq!(not_of_a_uri(text), Some(character), "{text}");
         }
     }

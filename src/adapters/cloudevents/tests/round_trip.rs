@@ -51,8 +51,8 @@ fn extension() -> impl Strategy<Value = ExtensionValue> {
         any::<i32>().prop_map(ExtensionValue::Integer),
         text(0..20).prop_map(ExtensionValue::Text),
         vec(any::<u8>(), 0..20).prop_map(|bytes| ExtensionValue::Binary(bytes.into())),
-        "[a-z]{1,5}:[a-z0-9%2F]{0}[a-zé/?#]{0,10}".prop_map(ExtensionValue::Uri),
-        "[a-zé/?#.]{0,10}".prop_map(ExtensionValue::UriReference),
+        "[a-z]{1,5}:[a-zé/?]{0,7}(#[a-zé/?]{0,3})?".prop_map(ExtensionValue::Uri),
+        "[a-zé/?.]{0,7}(#[a-zé/?.]{0,3})?".prop_map(ExtensionValue::UriReference),
         (1_i64..4_000_000_000_000_000)
             .prop_map(|micros| ExtensionValue::Time(Timestamp::from_unix_micros(micros).unwrap().to_rfc3339())),
     ]
@@ -89,11 +89,11 @@ fn data() -> impl Strategy<Value = (Option<&'static str>, DataForm, Bytes)> {
 prop_compose! {
     fn event()(
         id in text(1..20),
-        source in "(https?://[a-z]{1,5})?[a-zé0-9/?#.]{1,10}(%2F)?",
+        source in "(https?://([a-z]{1,5}|\\[::1\\]:80/))?[a-zé0-9/?.]{1,7}(#[a-zé0-9/?.]{0,3})?(%2F)?",
         event_type in text(1..20),
         subject in option::of(text(1..20)),
         time in option::of(time()),
-        schema in option::of("[a-z]{1,5}:[a-zé/?#]{0,10}"),
+        schema in option::of("[a-z]{1,5}:[a-zé/?]{0,7}(#[a-zé/?]{0,3})?"),
         extensions in btree_map("x[a-z0-9]{0,19}", extension(), 0..4),
         (media_type, data_form, data) in data(),
     ) -> NewEvent {
