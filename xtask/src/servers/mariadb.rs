@@ -18,6 +18,8 @@ pub(super) fn prepare(data: &Path) -> Result<Prepared> {
         command::as_user(USER, command::require("mariadb-install-db")?)
             .arg("--no-defaults")
             .arg(path_option("--datadir", &tables))
+            // Not the machine's: a MariaDB that starts there removes the temporary tables of others.
+            .arg(path_option("--tmpdir", &folder))
             .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
             .env("HOME", &folder)
             .current_dir(&folder),
