@@ -12,7 +12,7 @@ use crate::system::System;
 /// Rounds of runs unless told otherwise; the median counts, so an odd number.
 const ROUNDS: usize = 3;
 
-/// Measures appends to this server against the raw databases, Redis Streams and NATS `JetStream`.
+/// Measures appends to this server against the raw databases, Redis Streams, NATS `JetStream` and `UmaDB`.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --")]
 pub(crate) struct Arguments {

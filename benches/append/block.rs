@@ -14,8 +14,9 @@ use crate::raw::{Form, RawDatabase};
 use crate::redis::RedisClient;
 use crate::server::Server;
 use crate::system::System;
+use crate::umadb::UmaDbClient;
 use crate::{
-    BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, Outcome, RAW_ROWS, machine, nats, null_server, redis, server,
+    BATCH_CONNECTIONS, BATCH_EVENTS, CONNECTIONS, Outcome, RAW_ROWS, machine, nats, null_server, redis, server, umadb,
 };
 
 /// The databases of one engine: the server's own and the raw one.
@@ -103,6 +104,10 @@ impl Block {
                 nats::prepare(&url).await?;
                 drive(all(CONNECTIONS, |number| NatsClient::connect(&url, number)).await?, span).await
             }
+            System::UmaDb => {
+                let url = machine::variable(umadb::VARIABLE)?;
+                drive(all(CONNECTIONS, |number| UmaDbClient::connect(&url, number)).await?, span).await
+            }
             System::RawRow => drive(vec![self.raw.client(self.forms.row, 1).await?], span).await,
             System::RawRows => drive(vec![self.raw.client(self.forms.rows, RAW_ROWS).await?], span).await,
             System::RawBatch => drive(vec![self.raw.client(self.forms.batch, BATCH_EVENTS).await?], span).await,
@@ -143,6 +148,7 @@ const fn events_per_call(system: System) -> usize {
         | System::NullOne
         | System::Redis
         | System::Nats
+        | System::UmaDb
         | System::RawRow
         | System::RawConnections => 1,
     }

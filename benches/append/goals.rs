@@ -27,7 +27,7 @@ pub(crate) const P99_AIM_MILLISECONDS: f64 = 25.0;
 pub(crate) fn goals(engine: Engine) -> Vec<Goal> {
     use System::{
         Grpc, GrpcStream, Http, HttpBatch, HttpId, HttpOne, Nats, Null, RawBatch, RawConnections, RawRow, RawRows,
-        Redis, Structured,
+        Redis, Structured, UmaDb,
     };
     let goal =
         |number, system, against, must, aim| Goal { number, system, against, bounds: Some(Bounds { must, aim }) };
@@ -45,7 +45,11 @@ pub(crate) fn goals(engine: Engine) -> Vec<Goal> {
     goals.extend([goal(7, HttpOne, RawRow, 0.7, 0.9), goal(8, HttpBatch, RawBatch, 0.8, 1.0)]);
     if engine == Engine::Sqlite {
         goals.push(Goal { number: 9, system: Grpc, against: Http, bounds: None });
-        goals.extend([goal(10, GrpcStream, Http, 2.0, 2.0), goal(11, Structured, HttpId, 0.85, 1.0)]);
+        goals.extend([
+            goal(10, GrpcStream, Http, 2.0, 2.0),
+            goal(11, Structured, HttpId, 0.85, 1.0),
+            goal(12, GrpcStream, UmaDb, 1.0, 1.0),
+        ]);
     }
     goals
 }

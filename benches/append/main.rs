@@ -1,5 +1,5 @@
-//! Measures appends: this server, the raw databases, Redis Streams and NATS `JetStream`, one after the other on the
-//! same machine with the same payload.
+//! Measures appends: this server, the raw databases, Redis Streams, NATS `JetStream` and `UmaDB`, one after the other on
+//! the same machine with the same payload.
 //!
 //! `cargo xtask bench` starts everything around it and runs it; the result is in `docs/benchmarks`.
 
@@ -38,6 +38,7 @@ mod server;
 mod system;
 #[path = "../shared/table.rs"]
 mod table;
+mod umadb;
 mod wire;
 
 use std::error::Error;
@@ -206,6 +207,11 @@ impl<'a> Measuring<'a> {
             && let Ok(version) = nats::prepare(&url).await
         {
             self.versions.push(("NATS".to_owned(), version));
+        }
+        if engine.systems().contains(&System::UmaDb)
+            && let Ok(version) = machine::variable(umadb::VERSION_VARIABLE)
+        {
+            self.versions.push(("UmaDB".to_owned(), version));
         }
     }
 }

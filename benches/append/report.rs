@@ -203,6 +203,10 @@ impl Report<'_> {
                 "NATS: {CONNECTIONS} connections, on each one message waiting for its acknowledgement. File storage; \
                  by default NATS syncs its files every two minutes, not before it acknowledges."
             ),
+            format!(
+                "UmaDB: built from crates.io, with its defaults, which sync every commit; {CONNECTIONS} gRPC connections, as \
+                 its own clients have, on each one event waiting for its answer. The subject is a tag."
+            ),
             "Server time is the processor time of the server's process, without the database's; machine time is that of \
              everything, the clients too."
                 .to_owned(),

@@ -14,6 +14,7 @@ impl Engine {
                 System::Null,
                 System::Redis,
                 System::Nats,
+                System::UmaDb,
                 System::RawRow,
                 System::HttpOne,
                 System::NullOne,
@@ -62,6 +63,8 @@ pub(crate) enum System {
     Redis,
     /// NATS `JetStream`, file storage.
     Nats,
+    /// `UmaDB` over gRPC, an event per call.
+    UmaDb,
     /// The database, one connection, a row per commit.
     RawRow,
     /// The database, one connection, as many rows per commit as a busy server has waiting.
@@ -88,6 +91,7 @@ impl System {
             Self::NullOne => "same HTTP stack, stores nothing, one connection".to_owned(),
             Self::Redis => format!("Redis Streams, appendfsync always, {CONNECTIONS} connections"),
             Self::Nats => format!("NATS JetStream, file storage, {CONNECTIONS} connections"),
+            Self::UmaDb => format!("UmaDB, gRPC, {CONNECTIONS} connections"),
             Self::RawRow => "raw, one connection, a row per commit".to_owned(),
             Self::RawRows => format!("raw, one connection, {RAW_ROWS} rows per commit"),
             Self::RawBatch => format!("raw, one connection, {BATCH_EVENTS} rows per commit"),

@@ -94,7 +94,8 @@ pub(crate) fn workspace() -> Result<PathBuf> {
     Ok(package.parent().context("xtask is a folder of the workspace")?.to_owned())
 }
 
-fn cargo(subcommand: &str) -> Result<Command> {
+/// Cargo in the workspace, as if it were not this package that started it.
+pub(crate) fn cargo(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(workspace()?);
     // What `cargo run` says about this package: ring's build script looks at it, and would be run again whenever cargo

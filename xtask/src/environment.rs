@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::mysql_build::MysqlBuild;
 use crate::servers::Servers;
-use crate::{Variable, interrupt, packages, tools};
+use crate::{Variable, interrupt, packages, tools, umadb_build};
 
 /// What is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +34,15 @@ impl Environment {
         let cache = Cache::open()?;
         packages::ensure()?;
         let mysql = MysqlBuild::ensure(&cache)?;
-        let tools = match purpose {
-            Purpose::Tests => tools::ensure(&cache)?,
-            Purpose::Benchmarks => Vec::new(),
+        let (tools, umadb) = match purpose {
+            Purpose::Tests => (tools::ensure(&cache)?, None),
+            Purpose::Benchmarks => {
+                let version = ("EVENTS_DB_BENCH_UMADB_VERSION", umadb_build::VERSION.into());
+                (vec![version], Some(umadb_build::ensure(&cache)?))
+            }
         };
         drop(cache);
-        Ok(Self { servers: Servers::start(&mysql, purpose)?, tools })
+        Ok(Self { servers: Servers::start(&mysql, umadb.as_deref())?, tools })
     }
 
     /// The variables that tell where to find everything.

@@ -12,6 +12,7 @@ mod mysql_build;
 mod packages;
 mod servers;
 mod tools;
+mod umadb_build;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Measure against the raw databases, Redis Streams and NATS; writes docs/benchmarks
+    /// Measure against the raw databases and other logs; writes docs/benchmarks
     Bench {
         /// What to measure
         #[arg(value_enum, default_value_t = Benchmark::Append)]

@@ -36,6 +36,7 @@ pub(crate) fn ensure() -> Result<()> {
         ("npm", found("npm")),
         ("postgresql", postgres_programs().is_some()),
         ("prometheus", found("prometheus") && found("promtool")),
+        ("protobuf-compiler", found("protoc")),
         ("python3-venv", tools::python().is_some()),
         ("redis-server", found("redis-server") && found("redis-cli")),
         ("util-linux", found("setpriv")),

@@ -6,6 +6,7 @@ mod nats;
 mod postgres;
 mod process;
 mod redis;
+mod umadb;
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,7 +18,6 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
-use crate::environment::Purpose;
 use crate::mysql_build::MysqlBuild;
 use crate::servers::process::Server;
 use crate::{Variable, command, interrupt};
@@ -50,11 +50,12 @@ struct Prepared {
 }
 
 impl Servers {
-    /// Starts all servers that `purpose` needs; they answer queries when this returns.
+    /// Starts the databases, and with the program of `UmaDB` all that benchmarks compare with; they answer queries when
+    /// this returns.
     ///
     /// # Errors
     /// When a server does not come up; the error shows its log.
-    pub(crate) fn start(mysql: &MysqlBuild, purpose: Purpose) -> Result<Self> {
+    pub(crate) fn start(mysql: &MysqlBuild, umadb: Option<&Path>) -> Result<Self> {
         let data = tempfile::Builder::new()
             .prefix("events-db-tests-")
             // The servers run as users of their own, which must be able to get to their folders.
@@ -69,8 +70,9 @@ impl Servers {
             ];
             preparing.map(join).into_iter().collect::<Result<Vec<_>>>()
         })?;
-        if purpose == Purpose::Benchmarks {
-            prepared.extend([redis::prepare(data.path())?, nats::prepare(data.path())?]);
+        if let Some(umadb) = umadb {
+            let data = data.path();
+            prepared.extend([redis::prepare(data)?, nats::prepare(data)?, umadb::prepare(data, umadb)?]);
         }
         interrupt::check()?;
         // Not in those threads: a server dies with the thread that started it.
