@@ -1,14 +1,16 @@
 //! Following and appending from the command line, over the network as everybody else.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::client::{Appended, Client, ClientError, ClientOptions, Followed};
 use crate::adapters::cloudevents::write_json_text;
-use crate::app::command::{CommandError, print};
+use crate::app::command::{CommandError, print, print_while_read};
 use crate::config::{
     AppendEvent, AppendInput, AppendSettings, AuthToken, ClientSettings, FilterSettings, TailSettings,
 };
@@ -22,6 +24,9 @@ const APPEND_ATTEMPTS: u32 = 8;
 
 /// Bytes of one request at the most, well below what a server takes by default; a larger event goes alone.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Lines that are read before they are sent.
+const LINES_AHEAD: usize = 16;
 
 /// What stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -50,7 +55,9 @@ async fn follow(client: &Client, query: &[(&str, &str)], limit: Option<u64>) -> 
                     Ok(Some(Followed::Place(place))) => last = Some(place),
                     Ok(Some(Followed::Event { position, mut json })) => {
                         json.push('\n');
-                        print(json.as_bytes())?;
+                        if !print_while_read(json.as_bytes())? {
+                            return Ok(());
+                        }
                         last = Some(position);
                         printed += 1;
                         if limit == Some(printed) {
@@ -115,37 +122,52 @@ async fn append_lines(
     batch_events_max: usize,
     interrupt: CancellationToken,
 ) -> Result<(), CommandError> {
-    let input: Box<dyn Read> = match file {
+    let input: Box<dyn Read + Send> = match file {
         Some(path) => {
             let opened = std::fs::File::open(path);
             Box::new(opened.map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))?)
         }
-        None => Box::new(std::io::stdin()),
+        None => Box::new(io::stdin()),
     };
-    let mut lines = BufReader::new(input);
+    let mut lines = lines(input).map_err(CommandError::because("the lines cannot be read"))?;
     let (mut batch, mut bytes, mut number) = (Vec::new(), 0, 0_usize);
     loop {
-        if interrupt.is_cancelled() {
-            return Err(CommandError::Interrupted(format!("interrupted before line {}", number + 1 - batch.len())));
-        }
-        let mut line = String::new();
-        let read = tokio::task::block_in_place(|| lines.read_line(&mut line));
-        let read = read.map_err(|error| CommandError::Data(format!("line {}: {error}", number + 1)))?;
-        let is_full = batch.len() == batch_events_max || bytes + line.len() > BATCH_BYTES_MAX;
-        if !batch.is_empty() && (read == 0 || is_full) {
+        let line = tokio::select! {
+            biased;
+            () = interrupt.cancelled() => {
+                let first = number + 1 - batch.len();
+                return Err(CommandError::Interrupted(format!("interrupted before line {first}")));
+            }
+            line = lines.recv() => line.transpose(),
+        };
+        let line = line.map_err(|error| CommandError::Data(format!("line {}: {error}", number + 1)))?;
+        let length = line.as_ref().map_or(0, String::len);
+        let is_full = batch.len() == batch_events_max || bytes + length > BATCH_BYTES_MAX;
+        if !batch.is_empty() && (line.is_none() || is_full) {
             send(client, &batch, number + 1 - batch.len()).await?;
             (batch, bytes) = (Vec::new(), 0);
         }
-        if read == 0 {
-            return Ok(());
-        }
+        let Some(line) = line else { return Ok(()) };
         number += 1;
         // A blank line keeps its number.
         if !line.trim().is_empty() {
-            bytes += line.len();
+            bytes += length;
             batch.push(line);
         }
     }
+}
+
+/// Reads in a thread of its own: a terminal that says nothing must not keep a signal from ending the program.
+fn lines(input: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<io::Result<String>>> {
+    let (sender, lines) = mpsc::channel(LINES_AHEAD);
+    thread::Builder::new().name("lines".to_owned()).spawn(move || {
+        for line in BufReader::new(input).lines() {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(lines)
 }
 
 /// Sends `events`, the first of which is on line `first`, until there is an answer.
@@ -177,7 +199,7 @@ fn event_json(event: AppendEvent) -> Result<String, CommandError> {
     let data = match event.data.as_deref() {
         Some(STANDARD_INPUT) => {
             let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
+            let read = io::stdin().read_to_string(&mut text);
             read.map_err(|error| CommandError::Data(format!("standard input: {error}")))?;
             Some(text)
         }

@@ -131,10 +131,14 @@ async fn migrate(settings: &StoreSettings) -> Result<(), CommandError> {
 
 /// Writes to standard output; a reader that has gone has seen enough.
 pub(super) fn print(text: &[u8]) -> Result<(), CommandError> {
+    print_while_read(text).map(|_| ())
+}
+
+/// Writes to standard output, and tells whether somebody reads it still.
+pub(super) fn print_while_read(text: &[u8]) -> Result<bool, CommandError> {
     match io::stdout().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CommandError::because("standard output cannot be written")(error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CommandError::because("standard output cannot be written")(error)),
     }
 }

@@ -14,7 +14,8 @@ use crate::config::{ExportSettings, FilterSettings};
 use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::filter::{Filter, SubjectFilter};
 use crate::domain::position::Position;
-use crate::domain::transfer::{ExportRequest, Transferred, export};
+use crate::domain::transfer::{ExportRequest, TransferError, Transferred, export};
+use crate::ports::archive::ArchiveError;
 use crate::ports::event_repository::EventRepository;
 
 pub(super) async fn run(settings: ExportSettings, interrupt: CancellationToken) -> Result<(), CommandError> {
@@ -37,13 +38,22 @@ pub(super) async fn run(settings: ExportSettings, interrupt: CancellationToken) 
     let mut progress = Progress::new("exported", after.map_or(0, Position::get), Some(through.get()));
     let request = ExportRequest { filter, after, through };
     let tell = |done: &Transferred| progress.tell(done.written, done.reached.map_or(0, Position::get));
-    let exported = export(&repository, request, &mut writer, tell, &interrupt).await?;
+    let exported = match export(&repository, request, &mut writer, tell, &interrupt).await {
+        // Whoever reads standard output and leaves, as `head` does, has seen enough.
+        Err(error) if settings.output.is_none() && is_broken_pipe(&error) => return Ok(()),
+        exported => exported?,
+    };
     eprintln!("{}, up to position {through}", progress.end(exported.written));
     if exported.is_complete {
         return Ok(());
     }
     let reached = exported.reached.map_or(0, Position::get);
     Err(CommandError::Interrupted(format!("interrupted behind position {reached}; --resume goes on from there")))
+}
+
+fn is_broken_pipe(error: &TransferError) -> bool {
+    let TransferError::Archive(ArchiveError::Unavailable(cause)) = error else { return false };
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The file, cut behind its last whole line, and that line's position.

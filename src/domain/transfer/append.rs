@@ -36,7 +36,11 @@ pub async fn append(
 ) -> Result<Transferred, TransferError> {
     let mut done = Transferred::default();
     while !stop.is_cancelled() {
-        let Some(events) = archive.next().await? else {
+        let next = tokio::select! {
+            next = archive.next() => next?,
+            () = stop.cancelled() => break,
+        };
+        let Some(events) = next else {
             done.is_complete = true;
             break;
         };

@@ -43,7 +43,11 @@ pub async fn restore(
     let mut order = InOrder::default();
     let mut group = Group::default();
     while !stop.is_cancelled() {
-        let next = archive.next().await?;
+        // Whoever types the events may pause for long.
+        let next = tokio::select! {
+            next = archive.next() => next?,
+            () = stop.cancelled() => break,
+        };
         let is_last = next.is_none();
         for archived in next.into_iter().flatten() {
             let event = order.take(archived)?;
