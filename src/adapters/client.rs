@@ -2,6 +2,8 @@
 
 mod frames;
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,11 +51,14 @@ pub enum ClientError {
         problem: String,
         /// What was said of it.
         #[source]
-        cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+        cause: Option<Box<dyn Error + Send + Sync>>,
     },
     /// The server cannot be reached, or has left in the middle. What was to be appended may be stored.
     #[error("the server does not answer")]
     Unreachable(#[source] reqwest::Error),
+    /// The server does not prove who it is.
+    #[error("the server's certificate is not trusted; --ca names its authority")]
+    Untrusted(#[source] reqwest::Error),
     /// The server cannot do it now; trying again may help.
     #[error("the server answers {status}: {text}")]
     Busy {
@@ -119,7 +124,7 @@ impl ClientError {
     pub fn may_pass_later(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Busy { .. } => true,
-            Self::Options { .. } | Self::Refused { .. } | Self::Strange => false,
+            Self::Options { .. } | Self::Untrusted(_) | Self::Refused { .. } | Self::Strange => false,
         }
     }
 }
@@ -148,7 +153,7 @@ impl Client {
             http = http.tls_danger_accept_invalid_certs(true);
         }
         if let Some(path) = options.authority {
-            let cause = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            let cause = |cause: Box<dyn Error + Send + Sync>| {
                 let problem = format!("--ca {} cannot be used", path.display());
                 ClientError::Options { problem, cause: Some(cause) }
             };
@@ -222,7 +227,9 @@ impl Following {
 
 /// The answer, if it is a good one.
 async fn answered(answer: Result<Response, reqwest::Error>) -> Result<Response, ClientError> {
-    let answer = answer.map_err(ClientError::Unreachable)?;
+    let answer = answer.map_err(|error| {
+        if is_about_a_certificate(&error) { ClientError::Untrusted(error) } else { ClientError::Unreachable(error) }
+    })?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
@@ -234,6 +241,21 @@ async fn answered(answer: Result<Response, reqwest::Error>) -> Result<Response, 
     } else {
         Err(ClientError::Refused { status, text })
     }
+}
+
+/// Whether a certificate was refused, which is no better the next time.
+fn is_about_a_certificate(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        // An error of the system hides the one that it was made of.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.map(|inner| -> &(dyn Error + 'static) { inner });
+        if let Some(rustls::Error::InvalidCertificate(_)) = inner.unwrap_or(error).downcast_ref() {
+            return true;
+        }
+        next = inner.or_else(|| error.source());
+    }
+    false
 }
 
 /// What a problem says, or the text as it is.
