@@ -91,7 +91,7 @@ impl Invocation {
         let variables: Vec<_> = variables.into_iter().collect();
         let exports_traces = traces::wanted(&variables)?;
         let above = Layer::new(variables)?;
-        let below = Layer::new(file.variables())?;
+        let below = variables_of_file(path, &file)?;
         let origins = effective::Origins::new(&file, &above);
         let variables = above.over(below);
         let shown = effective::text(&matches, &variables, &origins);
@@ -125,6 +125,18 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
         Err(ConfigError::Invalid(line)) => Err(ConfigError::Invalid(format!("{}: {line}", path.display()))),
         _ => Ok(file),
     }
+}
+
+/// The variables of the file, checked for the same reason.
+fn variables_of_file(path: Option<&PathBuf>, file: &File) -> Result<Layer, ConfigError> {
+    let checked = Layer::new(file.variables()).and_then(|layer| {
+        Environment::read(layer.clone())?.check()?;
+        Ok(layer)
+    });
+    checked.map_err(|error| match (error, path) {
+        (ConfigError::Invalid(line), Some(path)) => ConfigError::Invalid(format!("{}: {line}", path.display())),
+        (error, _) => error,
+    })
 }
 
 /// What the server takes, without what every command takes.

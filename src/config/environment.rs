@@ -56,6 +56,16 @@ impl Environment {
         envy::from_iter(variables.into_pairs()).map_err(|error| ConfigError::Invalid(error.to_string()))
     }
 
+    /// Whether each variable can be what it is; that some go together is for those to see who use them.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.database_url()?;
+        self.import_from()?;
+        self.auth_token()?;
+        self.cors_allowed_origins()?;
+        self.nats()?;
+        self.log_filter("info").map(drop)
+    }
+
     pub(super) fn database_url(&self) -> Result<Option<DatabaseUrl>, ConfigError> {
         match &self.database_url {
             Some(url) => check_database_url("DATABASE_URL", url).map(Some),

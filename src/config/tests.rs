@@ -231,6 +231,10 @@ fn wrong_file_is_named_with_what_is_wrong() {
         ("port = ", "line 1"),
         ("config = 'other.toml'", "config is not a setting"),
         ("url = 'http://a'", "url is not a setting"),
+        ("database-url = 'redis://db'", "DATABASE_URL must start with"),
+        ("mysql-port = 'many'", "MYSQL_PORT"),
+        ("auth-token = ' '", "AUTH_TOKEN must not"),
+        ("auth-token = 'a'\nauth-token-file = 'b'", "AUTH_TOKEN and AUTH_TOKEN_FILE exclude each other"),
     ] {
         let (_directory, path) = file(text);
         let error = config(&["--config", &path], &[]).unwrap_err();

@@ -21,7 +21,7 @@ const DATABASE: [&str; 6] =
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Variables that are set, by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Layer(BTreeMap<String, String>);
 
 impl Layer {
