@@ -5,6 +5,7 @@
 mod append;
 mod browser;
 mod cloudevents;
+mod commands;
 mod commit_proxy;
 mod databases;
 mod event_store;

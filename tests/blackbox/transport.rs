@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Server, event_body};
 use crate::sse::Reader;
 
+/// Writes a self-signed certificate for `name` and 127.0.0.1 with its key, and returns the certificate.
 pub fn write_certificate(directory: &Path, name: &str) -> String {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let pem = made.cert.pem();
