@@ -2,6 +2,7 @@
 
 mod archives;
 mod clients;
+mod engines;
 mod settings;
 
 use std::ffi::OsStr;
