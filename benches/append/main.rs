@@ -208,7 +208,7 @@ impl<'a> Measuring<'a> {
         {
             self.versions.push(("NATS".to_owned(), version));
         }
-        if engine.systems().contains(&System::UmaDb)
+        if systems.contains(&System::UmaDb)
             && let Ok(version) = machine::variable(umadb::VERSION_VARIABLE)
         {
             self.versions.push(("UmaDB".to_owned(), version));
