@@ -89,6 +89,7 @@ impl From<TransferError> for CommandError {
             | TransferError::NoPosition { .. }
             | TransferError::NoTime { .. }
             | TransferError::OutOfOrder { .. }
+            | TransferError::SteppedOver { .. }
             | TransferError::OtherLog { .. } => Self::Data(error.to_string()),
         }
     }

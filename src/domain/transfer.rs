@@ -94,6 +94,14 @@ pub enum TransferError {
         /// What does.
         what: &'static str,
     },
+    /// The log has come past an event without having it, and nothing was ever deleted from it.
+    #[error("{place}: the log has come past position {position} without this event, and nothing was deleted from it")]
+    SteppedOver {
+        /// Where.
+        place: Place,
+        /// The position.
+        position: Position,
+    },
     /// The log is not the one that the archive is of.
     #[error("{place}: the log has another event at position {position}; --new-positions would append behind it")]
     OtherLog {

@@ -112,6 +112,7 @@ contract!(
         transfer::log_comes_from_another_log_as_it_is,
         transfer::later_archive_goes_on_where_the_first_ended,
         transfer::archive_of_another_log_is_refused,
+        transfer::event_that_the_log_has_stepped_over_is_told,
         transfer::archive_is_appended_once,
         transfer::appended_archive_is_bounded_and_conflicts_are_told,
     ]

@@ -145,6 +145,18 @@ pub(crate) async fn archive_of_another_log_is_refused(store: &Store) {
     assert_eq!(whole_log(&*repository).await.len(), 1);
 }
 
+pub(crate) async fn event_that_the_log_has_stepped_over_is_told(store: &Store) {
+    let repository = store.open().await;
+    let log = MemoryRepository::default();
+    append(&log, vec![event("first"), event("late"), event("last")]).await;
+    let whole = whole_log(&log).await;
+    // A service whose second event became visible after its third.
+    repository.restore(vec![whole[0].clone(), whole[2].clone()]).await.unwrap();
+    let (_directory, file) = exported(&log, 0, false).await;
+    let refused = put_back(&*repository, &mut lines(file)).await.unwrap_err();
+    assert!(matches!(refused, TransferError::SteppedOver { position, .. } if position.get() == 2), "{refused}");
+}
+
 pub(crate) async fn archive_is_appended_once(store: &Store) {
     let log = awkward_log().await;
     let repository = store.open().await;

@@ -38,7 +38,7 @@ pub async fn restore(
     mut on_group: impl FnMut(&Transferred),
     stop: &CancellationToken,
 ) -> Result<Transferred, TransferError> {
-    let mut target = Target { repository, head: repository.state().await?.head, compared: None };
+    let mut target = Target { repository, head: repository.state().await?.head, compared: None, deletions_seen: false };
     let mut done = Transferred::default();
     let mut order = InOrder::default();
     let mut group = Group::default();
@@ -113,6 +113,7 @@ struct Target<'a> {
     head: Option<Position>,
     /// Up to where the log was compared with the archive.
     compared: Option<Position>,
+    deletions_seen: bool,
 }
 
 impl Target<'_> {
@@ -159,7 +160,8 @@ impl Target<'_> {
         for Placed { place, stored, has_time } in events {
             let position = stored.position;
             match log.remove(&position) {
-                None => done.deleted += 1,
+                None if self.has_deletions().await? => done.deleted += 1,
+                None => return Err(TransferError::SteppedOver { place: *place, position }),
                 Some(there) if is_same(&there, stored, *has_time) => done.present += 1,
                 Some(_) => return Err(TransferError::OtherLog { place: *place, position }),
             }
@@ -170,6 +172,14 @@ impl Target<'_> {
         }
         (self.compared, done.reached) = (Some(last.stored.position), Some(last.stored.position));
         Ok(())
+    }
+
+    /// Whether anything was ever deleted from the log; it may have been just now.
+    async fn has_deletions(&mut self) -> Result<bool, TransferError> {
+        if !self.deletions_seen {
+            self.deletions_seen = self.repository.state().await?.deletions > 0;
+        }
+        Ok(self.deletions_seen)
     }
 
     async fn log_between(
