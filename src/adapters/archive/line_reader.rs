@@ -18,8 +18,9 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const CHUNK_EVENTS: usize = 1_000;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Chunks that are read ahead.
-const CHUNKS_AHEAD: usize = 4;
+/// Chunks that are read ahead: as many events as a transaction of an import takes, so that the next one is read while it
+/// is under way.
+const CHUNKS_AHEAD: usize = 20;
 
 /// Bytes of a line at the most: the largest event there can be, 16 MiB of data in Base64, and what is around it.
 const LINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
