@@ -5,6 +5,8 @@ mod export;
 mod log_archive;
 mod restore;
 
+use std::time::Duration;
+
 use crate::domain::position::Position;
 use crate::ports::archive::{ArchiveError, Place};
 use crate::ports::event_repository::{AppendError, ReadError, RestoreError};
@@ -13,6 +15,12 @@ pub use append::append;
 pub use export::{ExportRequest, export};
 pub use log_archive::LogArchive;
 pub use restore::restore;
+
+/// How often a page or a group is tried while the store does not answer.
+const ATTEMPTS: u32 = 30;
+
+/// How long to wait in between.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// How far a transfer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,13 +1,12 @@
 //! An archive behind what the log has: each event at a new position, each source and id once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::append::{AppendRefusal, AppendRequest};
 use crate::domain::attribute::EventId;
-use crate::domain::transfer::{TransferError, Transferred};
+use crate::domain::transfer::{ATTEMPTS, RETRY_WAIT, TransferError, Transferred};
 use crate::ports::archive::{ArchiveReader, ArchivedEvent, Place};
 use crate::ports::event_repository::{AppendError, EventRepository};
 
@@ -16,10 +15,6 @@ const GROUP_EVENTS_MAX: usize = 1_000;
 
 /// Bytes of events in one transaction.
 const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// How often a group is tried while the store does not answer, and how long to wait in between.
-const ATTEMPTS: u32 = 30;
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// Appends the events of `archive`, each of at most `event_bytes_max`. An event that came without an id is known by its
 /// position in the archive's log, so that an import that was cut is simply begun again. `on_group` hears how far it has

@@ -1,12 +1,10 @@
 //! The log into an archive.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::filter::Filter;
 use crate::domain::position::Position;
-use crate::domain::transfer::{TransferError, Transferred};
+use crate::domain::transfer::{ATTEMPTS, RETRY_WAIT, TransferError, Transferred};
 use crate::ports::archive::ArchiveWriter;
 use crate::ports::event_repository::{EventRepository, Order, Page, ReadError, ReadQuery};
 
@@ -15,10 +13,6 @@ const PAGE_EVENTS: usize = 2_000;
 
 /// Bytes in a page; two of them are in memory.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
-
-/// How often a page is asked for while the store does not answer, and how long to wait in between.
-const ATTEMPTS: u32 = 30;
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// What to export.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! An archive back into the log it was made of, or into an empty one: every event at its old position.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +8,7 @@ use crate::domain::event::StoredEvent;
 use crate::domain::filter::Filter;
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::transfer::{TransferError, Transferred};
+use crate::domain::transfer::{ATTEMPTS, RETRY_WAIT, TransferError, Transferred};
 use crate::ports::archive::{ArchiveReader, ArchivedEvent, Place};
 use crate::ports::event_repository::{EventRepository, Order, ReadQuery, RestoreError};
 
@@ -21,10 +20,6 @@ const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Events that are compared with the log at once.
 const COMPARED_EVENTS: usize = 2_000;
-
-/// How often a group is tried while the store does not answer, and how long to wait in between.
-const ATTEMPTS: u32 = 30;
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// Stores the events of `archive` at their positions. Those that the log has come past are compared with it: they must be
 /// the same, or deleted since. So an import that was cut is simply begun again. `on_group` hears how far it has come;
