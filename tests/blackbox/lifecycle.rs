@@ -57,6 +57,22 @@ fn a_database_that_stays_away_is_waited_for_and_then_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_process_keeps_to_itself_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/events.db", directory.path().display());
+    let mut options = sea_orm::ConnectOptions::new(format!("{url}?mode=rwc"));
+    options.max_connections(1);
+    let other = sea_orm::Database::connect(options).await.unwrap();
+    sea_orm::ConnectionTrait::execute_unprepared(&other, "BEGIN EXCLUSIVE").await.unwrap();
+    let (code, text) = run(&["--startup-timeout", "5"], &[("DATABASE_URL", &url)]);
+    assert_eq!(code, Some(69), "{text}");
+    assert!(text.contains("trying again") && text.contains("locked") && text.contains("cannot start"), "{text}");
+    sea_orm::ConnectionTrait::execute_unprepared(&other, "ROLLBACK").await.unwrap();
+    let server = Server::start(&[], &[("DATABASE_URL", &url)]).await;
+    assert_eq!(server.append("s", b"x").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_events_survive_kill_9() {
     let mut server = Server::start(&[], &[]).await;
     for round in 1..=3 {

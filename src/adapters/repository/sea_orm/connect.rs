@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts, Writer};
 use crate::adapters::repository::sea_orm::durability;
-use crate::adapters::repository::sea_orm::fault::Effect;
+use crate::adapters::repository::sea_orm::fault::{Effect, is_timeout};
 use crate::adapters::repository::sea_orm::migration;
 use crate::adapters::repository::sea_orm::pool::{Pool, Target};
 use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
@@ -27,6 +27,9 @@ pub(super) const READERS: usize = 16;
 
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long opening a file may take. A new one is flushed, which waits for whatever else the disk has to write.
+const SQLITE_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Rows on their way from SQLite's thread: more, and neither side waits for the other so often.
 const SQLITE_ROWS: usize = 256;
@@ -243,7 +246,8 @@ async fn connect(config: &StoreConfig, backend: DbBackend, access: Access) -> Re
     // sea-orm knows MariaDB as MySQL.
     let url = config.url.replacen("mariadb:", "mysql:", 1);
     let mut options = ConnectOptions::new(url);
-    options.max_connections(1).sqlx_logging(false).connect_timeout(CONNECT_TIMEOUT).acquire_timeout(CONNECT_TIMEOUT);
+    let timeout = if backend == DbBackend::Sqlite { SQLITE_OPEN_TIMEOUT } else { CONNECT_TIMEOUT };
+    options.max_connections(1).sqlx_logging(false).connect_timeout(timeout).acquire_timeout(timeout);
     options.map_sqlx_sqlite_opts(move |sqlite| {
         sqlite
             .create_if_missing(access == Access::Serve)
@@ -268,13 +272,14 @@ async fn connect(config: &StoreConfig, backend: DbBackend, access: Access) -> Re
             connected => break connected,
         }
     };
-    connected.map_err(|error| match backend {
+    connected.map_err(|error| {
+        let may_pass = backend != DbBackend::Sqlite || Effect::of(&error) == Effect::Conflict || is_timeout(&error);
+        if may_pass {
+            return error.into();
+        }
         // A file is there or it is not; waiting does not bring it.
-        DbBackend::Sqlite => ConnectError::Unusable {
-            reason: "its file cannot be opened, see DATABASE_URL".to_owned(),
-            cause: Some(error.into()),
-        },
-        _ => error.into(),
+        let reason = "its file cannot be opened, see DATABASE_URL".to_owned();
+        ConnectError::Unusable { reason, cause: Some(error.into()) }
     })
 }
 

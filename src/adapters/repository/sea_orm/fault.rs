@@ -93,6 +93,11 @@ pub(super) fn is_stale_connection(error: &ReadError) -> bool {
     }
 }
 
+/// Whether no connection came in time.
+pub(super) fn is_timeout(error: &DbErr) -> bool {
+    matches!(error, DbErr::ConnectionAcquire(_)) || matches!(driver_error(error), Some(sqlx::Error::PoolTimedOut))
+}
+
 fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error))
