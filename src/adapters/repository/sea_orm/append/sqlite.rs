@@ -5,9 +5,11 @@
 
 mod keys;
 mod newest_keys;
+mod parameters;
 mod text;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::sqlx::error::{DatabaseError, ErrorKind};
@@ -19,7 +21,8 @@ use crate::adapters::repository::sea_orm::append::connection::{
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Batch, NewestKeys};
-use crate::adapters::repository::sea_orm::append::sqlite::text::{Query, TEXT_ROWS_MAX, Texts};
+use crate::adapters::repository::sea_orm::append::sqlite::parameters::{Parameters, ROW_COLUMNS, ROW_PARAMETERS};
+use crate::adapters::repository::sea_orm::append::sqlite::text::{TEXT_ROWS_MAX, Texts};
 use crate::adapters::repository::sea_orm::fault::{Effect, Noticed};
 use crate::adapters::repository::sea_orm::key_index::key_start;
 use crate::adapters::repository::sea_orm::row::timestamp;
@@ -30,12 +33,10 @@ use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
 
 /// Rows in one INSERT. Few fixed sizes, so that the prepared statements stay few and hot.
-const INSERT_ROWS: [usize; 5] = [128, 32, 8, 2, 1];
+const INSERT_ROWS: [usize; 6] = [512, 128, 32, 8, 2, 1];
 
-/// Keys or subjects looked up by one statement, in few fixed sizes for the same reason.
+/// Subjects looked up by one statement, in few fixed sizes for the same reason.
 const LOOK_UPS: [usize; 3] = [100, 10, 1];
-
-const COLUMNS: &str = "id, source, type, subject, time, recorded_at, data, event_key, event_id, context";
 
 const FENCE: &str = "INSERT INTO event_writer (writer, fence, commit_number, position, used_at) VALUES (?, 0, 0, 0, ?) \
      ON CONFLICT (writer) DO UPDATE SET fence = fence + 1, used_at = excluded.used_at \
@@ -83,6 +84,7 @@ impl SqliteWriter {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let catches_up = self.head + count - self.indexed >= BEHIND_MAX;
         let query = self.texts.query(commit, rows, &batch, self.newest.through(), catches_up);
+        let query = query.map_err(|error| Failure { error, may_be_committed: false })?;
         let appended = async {
             let rows = query.fetch_all(&mut self.connection).await?;
             let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -131,21 +133,19 @@ impl SqliteWriter {
 
     /// Inserts rows, each with its place and when it was recorded.
     async fn insert_rows(&mut self, rows: &[(i64, Option<i64>, &Row<'_>)]) -> Result<(), sqlx::Error> {
-        let mut left = rows;
-        for size in INSERT_ROWS {
-            while left.len() >= size {
-                let (chunk, others) = left.split_at(size);
-                left = others;
-                let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; size].join(", ");
-                let sql = format!("INSERT INTO events ({COLUMNS}) VALUES {values}");
-                let query = sqlx::query(AssertSqlSafe(sql));
-                let query = chunk
-                    .iter()
-                    .fold(query, |query, (place, recorded, row)| bind_placed_row(query, *place, *recorded, row));
-                query.execute(&mut self.connection).await?;
-            }
-        }
-        Ok(())
+        let insert = format!("INSERT INTO events (id, recorded_at, {ROW_COLUMNS}) VALUES ");
+        insert_all(
+            &mut self.connection,
+            (&insert, ""),
+            ROW_PARAMETERS + 2,
+            rows,
+            |parameters, (place, recorded, row)| {
+                parameters.add(place)?;
+                parameters.add(recorded)?;
+                parameters.add_row(row, row.event.time.map(Timestamp::unix_micros).or(*recorded))
+            },
+        )
+        .await
     }
 
     /// Inserts `rows` next to each other, from `first` on.
@@ -343,17 +343,33 @@ fn unsettled(error: sqlx::Error) -> Failure {
     Failure { error, may_be_committed }
 }
 
-fn bind_placed_row<'q>(query: Query<'q>, place: i64, recorded: Option<i64>, row: &Row<'_>) -> Query<'q> {
-    let event = row.event;
-    query
-        .bind(place)
-        .bind(event.event_source.as_str())
-        .bind(event.event_type.as_str())
-        .bind(event.subject.as_str())
-        .bind(event.time.map(Timestamp::unix_micros).or(recorded))
-        .bind(recorded)
-        .bind(event.data.as_ref())
-        .bind(row.key.as_ref().map(Key::as_slice))
-        .bind(row.id())
-        .bind(row.context.as_deref())
+/// Inserts `rows` of so many `columns` by statements that are `before` and `after` their values. The parameters of a
+/// statement are made while the one before is under way.
+async fn insert_all<T: Sync>(
+    connection: &mut SqliteConnection,
+    (before, after): (&str, &str),
+    columns: usize,
+    rows: &[T],
+    add: impl Fn(&mut Parameters, &T) -> Result<(), sqlx::Error> + Sync,
+) -> Result<(), sqlx::Error> {
+    let arguments_of = |chunk: &[T]| {
+        let mut parameters = Parameters::with_capacity(chunk.len() * columns);
+        chunk.iter().try_for_each(|row| add(&mut parameters, row)).map(|()| parameters.into_arguments())
+    };
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    let mut left = rows;
+    for size in INSERT_ROWS {
+        let mut chunks = left.chunks_exact(size);
+        left = chunks.remainder();
+        let Some(chunk) = chunks.next() else { continue };
+        let sql: Arc<str> = format!("{before}{}{after}", vec![row.as_str(); size].join(", ")).into();
+        let mut ready = Some(arguments_of(chunk)?);
+        while let Some(arguments) = ready {
+            let executing = sqlx::query_with(AssertSqlSafe(Arc::clone(&sql)), arguments).execute(&mut *connection);
+            let preparing = async { chunks.next().map(arguments_of).transpose() };
+            // The first to be polled is under way while the other one is made.
+            (_, ready) = futures_util::try_join!(executing, preparing)?;
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,13 @@
 //! Looking keys up and putting them into the index, under the lock of the head.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, Row as _};
 
 use crate::adapters::repository::sea_orm::append::rows::{Key, key};
+use crate::adapters::repository::sea_orm::append::sqlite::insert_all;
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Entry, Found, NewestKeys, Parts};
-use crate::adapters::repository::sea_orm::append::sqlite::{INSERT_ROWS, LOOK_UPS};
 use crate::adapters::repository::sea_orm::key_index::key_start;
 use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, undecodable};
 use crate::domain::event::StoredEvent;
@@ -74,14 +74,17 @@ pub(super) async fn stored(
     newest: &NewestKeys,
     keys: &[Key],
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    let starts: Vec<i64> = keys.iter().map(key_start).collect();
+    // In their order, neighbours share the pages that they are looked for in.
+    let starts: BTreeSet<i64> = keys.iter().map(key_start).collect();
     let mut positions: BTreeSet<i64> = starts.iter().flat_map(|start| newest.positions(*start)).collect();
-    let select = "SELECT position FROM event_keys WHERE key_start IN";
-    for row in look_up(connection, select, &starts).await? {
+    for row in look_up(connection, "SELECT position FROM event_keys WHERE key_start", &starts).await? {
         positions.insert(row.try_get(0)?);
     }
-    let positions: Vec<i64> = positions.into_iter().collect();
-    let select = format!("SELECT {EVENT_COLUMNS} FROM events WHERE id IN");
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: HashSet<&Key> = keys.iter().collect();
+    let select = format!("SELECT {EVENT_COLUMNS} FROM events WHERE id");
     let mut events = Vec::with_capacity(positions.len());
     for row in look_up(connection, &select, &positions).await? {
         let event = StoredEvent::from_row(&row)?;
@@ -93,47 +96,31 @@ pub(super) async fn stored(
     Ok(events)
 }
 
-/// The rows that `select` finds for `numbers`.
+/// The rows that `select` finds for `numbers`, by one statement whatever their count.
 async fn look_up(
     connection: &mut SqliteConnection,
     select: &str,
-    numbers: &[i64],
+    numbers: &BTreeSet<i64>,
 ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-    let mut rows = Vec::new();
-    let mut left = numbers;
-    for size in LOOK_UPS {
-        while left.len() >= size {
-            let (chunk, others) = left.split_at(size);
-            left = others;
-            let sql = format!("{select} ({})", vec!["?"; size].join(", "));
-            let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, number| query.bind(*number));
-            rows.extend(query.fetch_all(&mut *connection).await?);
-        }
-    }
-    Ok(rows)
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    let sql = format!("{select} IN (SELECT value FROM json_each(?))");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(format!("[{}]", numbers.join(",")));
+    query.fetch_all(connection).await
 }
 
 /// Puts `parts` into the index, but for events that are gone.
 pub(super) async fn index(connection: &mut SqliteConnection, parts: &Parts) -> Result<(), sqlx::Error> {
-    let mut left = parts.entries.as_slice();
-    for size in INSERT_ROWS {
-        while left.len() >= size {
-            let (chunk, others) = left.split_at(size);
-            left = others;
-            let values = vec!["(?, ?)"; size].join(", ");
-            let sql = if parts.may_be_stale {
-                format!(
-                    "INSERT OR IGNORE INTO event_keys SELECT column1, column2 FROM (VALUES {values}) \
-                     WHERE EXISTS (SELECT 1 FROM events WHERE id = column2)"
-                )
-            } else {
-                format!("INSERT OR IGNORE INTO event_keys VALUES {values}")
-            };
-            let query = sqlx::query(AssertSqlSafe(sql));
-            let query = chunk.iter().fold(query, |query, (start, position)| query.bind(*start).bind(*position));
-            query.execute(&mut *connection).await?;
-        }
-    }
+    let around = if parts.may_be_stale {
+        let stored = ") WHERE EXISTS (SELECT 1 FROM events WHERE id = column2)";
+        ("INSERT OR IGNORE INTO event_keys SELECT column1, column2 FROM (VALUES ", stored)
+    } else {
+        ("INSERT OR IGNORE INTO event_keys VALUES ", "")
+    };
+    insert_all(connection, around, 2, &parts.entries, |parameters, (start, position)| {
+        parameters.add(start)?;
+        parameters.add(position)
+    })
+    .await?;
     if let Some(through) = parts.keyed_through {
         let sql = "UPDATE event_head SET keyed_through = max(keyed_through, ?) WHERE id = 1";
         sqlx::query(sql).bind(through).execute(&mut *connection).await?;

@@ -8,18 +8,19 @@ use sea_orm::sqlx::sqlite::SqliteArguments;
 use sea_orm::sqlx::{self, AssertSqlSafe, Sqlite};
 
 use crate::adapters::repository::sea_orm::append::connection::Commit;
-use crate::adapters::repository::sea_orm::append::rows::{Key, Row};
+use crate::adapters::repository::sea_orm::append::rows::Row;
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::Batch;
+use crate::adapters::repository::sea_orm::append::sqlite::parameters::{Parameters, ROW_COLUMNS, ROW_PARAMETERS};
 use crate::adapters::repository::sea_orm::subject_index::CATCH_UP;
 use crate::domain::timestamp::Timestamp;
+
+/// Parameters of a text beside those of its rows.
+const FIXED_PARAMETERS: usize = 9;
 
 /// Events in one text at the most; more take a call for each step of the transaction.
 pub(super) const TEXT_ROWS_MAX: usize = 256;
 
-/// A row's parameters in a text.
-const ROW_PARAMETERS: usize = 8;
-
-pub(super) type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+pub(super) type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
 /// What a text does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,31 +42,37 @@ impl Texts {
     /// it is told so. With keys, it fails with a duplicate key if one of them may be in the index, and with a NULL where
     /// there must be none if the head is not at `head`. Its answer is the head, the reach of the index by subject, and the
     /// time that the events got.
-    pub(super) fn query<'q>(
+    pub(super) fn query(
         &mut self,
-        commit: &'q Commit,
-        rows: &'q [Row<'_>],
+        commit: &Commit,
+        rows: &[Row<'_>],
         batch: &Batch,
         head: i64,
         catches_up: bool,
-    ) -> Query<'q> {
+    ) -> Result<Query, sqlx::Error> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let shape = Shape { size: rows.len().next_power_of_two(), catches_up, is_keyed: batch.has_keys() };
         let sql = Arc::clone(self.0.entry(shape).or_insert_with(|| text(shape).into()));
         let now = Timestamp::now().unix_micros();
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut parameters = Parameters::with_capacity(shape.size * (ROW_PARAMETERS + 1) + FIXED_PARAMETERS);
         if shape.is_keyed {
-            query = query.bind(head);
+            parameters.add(head)?;
         }
-        query = query.bind(count).bind(now).bind(now);
+        parameters.add(count)?;
+        parameters.add(now)?;
+        parameters.add(now)?;
         if shape.is_keyed {
-            query = batch.starts().fold(query, Query::bind);
-            query = (batch.starts().count()..shape.size).fold(query, |query, _| query.bind(None::<i64>));
+            batch.starts().try_for_each(|start| parameters.add(start))?;
+            parameters.add_nulls(shape.size - batch.starts().count())?;
         }
-        query = rows.iter().fold(query.bind(count), bind_row);
-        let unused = (shape.size - rows.len()) * ROW_PARAMETERS;
-        let query = (0..unused).fold(query, |query, _| query.bind(None::<i64>)).bind(count);
-        query.bind(commit.writer.0.as_slice()).bind(commit.number).bind(now / 1_000_000)
+        parameters.add(count)?;
+        rows.iter().try_for_each(|row| parameters.add_row(row, row.event.time.map(Timestamp::unix_micros)))?;
+        parameters.add_nulls((shape.size - rows.len()) * ROW_PARAMETERS)?;
+        parameters.add(count)?;
+        parameters.add(commit.writer.0.as_slice())?;
+        parameters.add(commit.number)?;
+        parameters.add(now / 1_000_000)?;
+        Ok(sqlx::query_with(AssertSqlSafe(sql), parameters.into_arguments()))
     }
 }
 
@@ -81,9 +88,10 @@ fn text(shape: Shape) -> String {
         sql.push_str(&vec!["(?)"; shape.size].join(", "));
         sql.push_str(") CROSS JOIN event_keys ON key_start = column1; ");
     }
+    sql.push_str("INSERT INTO events (id, recorded_at, ");
+    sql.push_str(ROW_COLUMNS);
     sql.push_str(
-        "INSERT INTO events (id, source, type, subject, time, recorded_at, data, event_key, event_id, context) \
-            SELECT position - ? + column1, column2, column3, column4, coalesce(column5, recorded_at), recorded_at, \
+        ") SELECT position - ? + column1, recorded_at, column2, column3, column4, coalesce(column5, recorded_at), \
                 column6, column7, column8, column9 FROM event_head CROSS JOIN (VALUES ",
     );
     for row in 1..=shape.size {
@@ -105,17 +113,4 @@ fn text(shape: Shape) -> String {
         COMMIT",
     );
     sql
-}
-
-fn bind_row<'q>(query: Query<'q>, row: &'q Row<'_>) -> Query<'q> {
-    let event = row.event;
-    query
-        .bind(event.event_source.as_str())
-        .bind(event.event_type.as_str())
-        .bind(event.subject.as_str())
-        .bind(event.time.map(Timestamp::unix_micros))
-        .bind(event.data.as_ref())
-        .bind(row.key.as_ref().map(Key::as_slice))
-        .bind(row.id())
-        .bind(row.context.as_deref())
 }
