@@ -20,7 +20,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Chunks that are read ahead: as many events as a transaction of an import takes, so that the next one is read while it
 /// is under way.
-const CHUNKS_AHEAD: usize = 20;
+const CHUNKS_AHEAD: usize = 35;
 
 /// Bytes of a line at the most: the largest event there can be, 16 MiB of data in Base64, and what is around it.
 const LINE_BYTES_MAX: u64 = 32 * 1024 * 1024;

@@ -13,10 +13,10 @@ use crate::ports::archive::{ArchiveReader, ArchivedEvent, Place};
 use crate::ports::event_repository::{EventRepository, Order, ReadQuery, RestoreError};
 
 /// Events in one transaction: their entries in the indexes come sorted, and the more the better.
-const GROUP_EVENTS_MAX: usize = 16_384;
+const GROUP_EVENTS_MAX: usize = 32_768;
 
 /// Bytes of events in one transaction.
-const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Events that are compared with the log at once.
 const COMPARED_EVENTS: usize = 2_000;

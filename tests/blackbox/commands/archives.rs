@@ -19,11 +19,11 @@ use crate::commands::{Ended, command, end, run, signal};
 use crate::harness::{CEILING, Server};
 use crate::sse::Reader;
 
-/// Events of an archive that is to be interrupted: several transactions of an import, several parts of an export.
+/// Events of an archive whose export is to be interrupted: several parts.
 const EVENTS: u64 = 60_000;
 
 /// Events that an import stores together.
-const GROUP: u64 = 16_384;
+const GROUP: u64 = 32_768;
 
 /// What a gzip file begins with. Source: RFC 1952, section 2.3.1.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -168,8 +168,8 @@ async fn head(directory: &Path) -> u64 {
 async fn import_that_is_killed_is_begun_again_and_stores_every_event_once() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let archive = log_and_archive(directory, EVENTS).await;
-    for (lines, position) in [(20_000, 1), (40_000, GROUP + 2_000), (55_000, 2 * GROUP + 8_000)] {
+    let archive = log_and_archive(directory, 105_000).await;
+    for (lines, position) in [(40_000, 1), (70_000, GROUP * 6 / 5), (100_000, GROUP * 12 / 5)] {
         let mut child = import_held_up(directory, &archive, lines, position).await;
         child.kill().await.unwrap();
     }
@@ -179,10 +179,10 @@ async fn import_that_is_killed_is_begun_again_and_stores_every_event_once() {
     assert_same_lines(&exported(directory, &url).await, &archive);
     let again = run(directory, &["import", "archive"], &[("DATABASE_URL", &url)]).await;
     assert!(again.code == Some(0) && again.error.contains("imported 0 events"), "{again:?}");
-    assert!(again.error.contains("60,000 there already"), "{again:?}");
+    assert!(again.error.contains("105,000 there already"), "{again:?}");
     let verified = run(directory, &["verify"], &[("DATABASE_URL", &url)]).await.exits(0);
     assert!(
-        verified.starts_with("the log is whole: 60,000 events, 6,000 deleted, head at position 66000"),
+        verified.starts_with("the log is whole: 105,000 events, 10,500 deleted, head at position 115500"),
         "{verified}"
     );
 }
@@ -192,7 +192,7 @@ async fn signal_ends_an_import_with_130_and_a_word_on_how_to_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let archive = log_and_archive(directory, 2 * GROUP).await;
-    for (name, lines, position) in [("INT", 20_000, 1), ("TERM", 20_000, 1)] {
+    for (name, lines, position) in [("INT", 40_000, 1), ("TERM", 40_000, 1)] {
         let child = import_held_up(directory, &archive, lines, position).await;
         signal(&child, name);
         let ended = end(child).await;

@@ -46,9 +46,9 @@ const MEAN_BYTES: usize = 256;
 /// How long SQLite waits for another process's write.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages of 4 KiB in SQLite's write-ahead log before they are moved to the file. Each time the index by subject catches
-/// up it touches a page for each subject, again and again; the longer the log, the fewer times each is moved.
-const SQLITE_CHECKPOINT_PAGES: &str = "8000";
+/// Pages of 4 KiB in SQLite's write-ahead log when a commit moves them to the file, if nobody has done it beside the
+/// commits.
+const SQLITE_CHECKPOINT_PAGES: &str = "32000";
 
 /// How many KiB of pages, as SQLite counts them, the connection that appends keeps for itself. Keys are looked up all over
 /// the index by key; with the usual 2 MiB nearly each look-up would read a page.

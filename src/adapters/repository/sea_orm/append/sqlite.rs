@@ -3,6 +3,7 @@
 //! The driver runs statements in a thread of its own, and each call there and back costs more than a row. So a transaction
 //! is one call with all of it in one text, or when it is very large, some hundred rows a call.
 
+mod checkpointer;
 mod keys;
 mod newest_keys;
 mod parameters;
@@ -20,6 +21,7 @@ use crate::adapters::repository::sea_orm::append::connection::{
     Commit, Failure, Fenced, Head, WriterConnection, WriterId, Written, fenced, last_position, recorded_after, written,
 };
 use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
+use crate::adapters::repository::sea_orm::append::sqlite::checkpointer::Checkpointer;
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Batch, NewestKeys};
 use crate::adapters::repository::sea_orm::append::sqlite::parameters::{Parameters, ROW_COLUMNS, ROW_PARAMETERS};
 use crate::adapters::repository::sea_orm::append::sqlite::text::{TEXT_ROWS_MAX, Texts};
@@ -63,6 +65,7 @@ pub(super) struct SqliteWriter {
     /// What the transaction under way adds.
     pending: Option<Batch>,
     texts: Texts,
+    checkpointer: Checkpointer,
 }
 
 impl SqliteWriter {
@@ -74,6 +77,7 @@ impl SqliteWriter {
             newest: NewestKeys::default(),
             pending: None,
             texts: Texts::default(),
+            checkpointer: Checkpointer::new(options),
         })
     }
 
@@ -94,7 +98,7 @@ impl SqliteWriter {
         match appended.await {
             Ok(written) => {
                 self.newest.meet(self.head - count);
-                self.newest.commit(batch.up_to(self.head));
+                self.committed(batch.up_to(self.head));
                 Ok(written)
             }
             Err(error) if batch.has_keys() && is_null_violation(&error) => {
@@ -103,6 +107,11 @@ impl SqliteWriter {
             }
             Err(error) => Err(unsettled(error)),
         }
+    }
+
+    fn committed(&mut self, batch: Batch) {
+        self.checkpointer.note(batch.events(), batch.bytes());
+        self.newest.commit(batch);
     }
 
     /// Makes the indexes ready for `batch`, whose keys are new, with the head at `head` and locked.
@@ -196,6 +205,7 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn append_new(&mut self, commit: &Commit, rows: &[Row<'_>]) -> Result<Written, Failure> {
+        self.checkpointer.tend().await;
         let batch = Batch::of((self.newest.through() + 1..).zip(rows));
         if rows.len() <= TEXT_ROWS_MAX && !self.newest.is_due(&batch) {
             return self.append_at_once(commit, rows, batch).await;
@@ -222,6 +232,7 @@ impl WriterConnection for SqliteWriter {
     }
 
     async fn lock_head(&mut self) -> Result<Head, sqlx::Error> {
+        self.checkpointer.tend().await;
         self.connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await?;
         let sql = "SELECT position, (SELECT coalesce(max(id), 0) FROM events), recorded_at, indexed_through FROM event_head \
              WHERE id = 1";
@@ -307,7 +318,7 @@ impl WriterConnection for SqliteWriter {
     async fn commit(&mut self) -> Result<(), Failure> {
         self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(unsettled)?;
         if let Some(batch) = self.pending.take() {
-            self.newest.commit(batch);
+            self.committed(batch);
         }
         Ok(())
     }

@@ -97,6 +97,15 @@ impl Batch {
         batch
     }
 
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Bytes of what the producers gave.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn has_keys(&self) -> bool {
         !self.entries.is_empty()
     }
