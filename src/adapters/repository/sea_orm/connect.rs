@@ -213,7 +213,8 @@ fn target(engine: Engine, like: &DatabaseConnection, role: Role) -> Target {
         Engine::Sqlite => {
             let options = like.get_sqlite_connection_pool().connect_options().as_ref().clone();
             Target::Sqlite(Box::new(match role {
-                Role::Writer => options.pragma("cache_size", SQLITE_WRITER_CACHE),
+                // What a statement has changed is noted in memory, not in a file, until it is done.
+                Role::Writer => options.pragma("cache_size", SQLITE_WRITER_CACHE).pragma("temp_store", "memory"),
                 Role::Deleter => options,
                 Role::Reader => options.pragma("query_only", "on").row_buffer_size(SQLITE_ROWS),
             }))

@@ -51,7 +51,7 @@ impl Texts {
         catches_up: bool,
     ) -> Result<Query, sqlx::Error> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let shape = Shape { size: rows.len().next_power_of_two(), catches_up, is_keyed: batch.has_keys() };
+        let shape = Shape { size: room_for(rows.len()), catches_up, is_keyed: batch.has_keys() };
         let sql = Arc::clone(self.0.entry(shape).or_insert_with(|| text(shape).into()));
         let now = Timestamp::now().unix_micros();
         let mut parameters = Parameters::with_capacity(shape.size * (ROW_PARAMETERS + 1) + FIXED_PARAMETERS);
@@ -73,6 +73,16 @@ impl Texts {
         parameters.add(commit.number)?;
         parameters.add(now / 1_000_000)?;
         Ok(sqlx::query_with(AssertSqlSafe(sql), parameters.into_arguments()))
+    }
+}
+
+/// Room for `rows`, which are at least one, and some more: SQLite spends as much on a row that is not there. Few sizes, so
+/// that the prepared statements stay few and hot.
+fn room_for(rows: usize) -> usize {
+    match rows {
+        0..=8 => rows.next_power_of_two(),
+        9..=64 => rows.next_multiple_of(8),
+        _ => rows.next_multiple_of(16),
     }
 }
 
