@@ -81,33 +81,33 @@ async fn agree(repository: &dyn EventRepository, after: &[i64]) {
 
 pub(crate) async fn reads_agree_with_the_model_while_it_grows(store: &Store) {
     let repository = store.open().await;
-    append_numbered(&*repository, 1, 4_090).await;
+    append_numbered(&*repository, 1, 8_180).await;
     // One at a time over the place where an index may be brought up to date.
-    for number in 4_091..=4_110 {
+    for number in 8_181..=8_200 {
         append(&*repository, vec![nth(number)]).await;
     }
-    agree(&*repository, &[0, 4_080, 4_095, 4_096, 4_100]).await;
-    append_numbered(&*repository, 4_111, 9_000).await;
+    agree(&*repository, &[0, 8_170, 8_191, 8_192, 8_195]).await;
+    append_numbered(&*repository, 8_201, 17_000).await;
     append(&*repository, vec![event("late")]).await;
-    agree(&*repository, &[0, 4_096, 8_000, 8_500, 9_000]).await;
+    agree(&*repository, &[0, 8_192, 16_000, 16_500, 17_000]).await;
     // Another process knows nothing of what this one has seen.
-    agree(&*store.open().await, &[0, 8_900]).await;
+    agree(&*store.open().await, &[0, 16_900]).await;
 }
 
 pub(crate) async fn deletion_reaches_the_old_and_the_new(store: &Store) {
     let repository = store.open().await;
-    append_numbered(&*repository, 1, 6_000).await;
+    append_numbered(&*repository, 1, 9_000).await;
     append(&*repository, vec![event("late"), event("late")]).await;
-    let head = position(6_002);
-    for (filter, from) in [(exact(&["a"]), 1), (prefixes(&["b"]), 3_000), (exact(&["late"]), 6_002)] {
+    let head = position(9_002);
+    for (filter, from) in [(exact(&["a"]), 1), (prefixes(&["b"]), 3_000), (exact(&["late"]), 9_002)] {
         let selected = whole_log(&*repository).await;
         let selected = selected.iter().filter(|event| event.position.get() >= from && filter.matches(event)).count();
         let deleted = repository.delete(filter, position(from), head).await.unwrap();
         assert_eq!(deleted, selected as u64);
         assert!(deleted > 0);
     }
-    agree(&*repository, &[0, 5_000, 6_000]).await;
-    append_numbered(&*repository, 6_003, 11_000).await;
+    agree(&*repository, &[0, 8_000, 9_000]).await;
+    append_numbered(&*repository, 9_003, 18_000).await;
     agree(&*repository, &[0, 6_000, 10_900]).await;
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn preconditions_see_the_old_and_the_new(store: &Store) {
     let repository = store.open().await;
     append(&*repository, vec![event("first")]).await;
     append(&*repository, (0..BATCH).map(|_| event("old")).collect()).await;
-    append_fillers(&*repository, 5).await;
+    append_fillers(&*repository, 9).await;
     let old = position(BATCH + 1);
     append(&*repository, vec![event("new")]).await;
     let new = repository.state().await.unwrap().head.unwrap();

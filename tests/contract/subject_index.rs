@@ -7,18 +7,18 @@ use crate::reading::{append, event, exact, position, positions, query, read_all}
 use crate::store::Store;
 
 /// Events without an entry at the most, but for those of one more request.
-const BEHIND_MAX: i64 = 4_096;
+const BEHIND_MAX: i64 = 8_192;
 
 pub(crate) async fn catches_up_with_batches_and_with_lone_events(store: &Store) {
     let repository = store.open().await;
     let foreign = store.foreign().await;
-    append(&*repository, vec![event("batch"); 4_095]).await;
+    append(&*repository, vec![event("batch"); 8_191]).await;
     assert_eq!(entries(&foreign).await, 0);
     append(&*repository, vec![event("lone")]).await;
     append(&*repository, vec![event("lone")]).await;
     let caught_up = entries(&foreign).await;
     assert!((BEHIND_MAX..=BEHIND_MAX + 1).contains(&caught_up), "{caught_up}");
-    append(&*repository, vec![event("batch"); 4_096]).await;
+    append(&*repository, vec![event("batch"); 8_192]).await;
     assert_eq!(entries(&foreign).await, 2 * BEHIND_MAX + 1);
     let head = repository.state().await.unwrap().head.unwrap();
     assert_eq!(repository.delete(exact(&["lone"]), position(1), head).await.unwrap(), 2);
@@ -27,17 +27,17 @@ pub(crate) async fn catches_up_with_batches_and_with_lone_events(store: &Store) 
 
 pub(crate) async fn rows_above_the_head_get_their_entries_once(store: &Store) {
     let repository = store.open().await;
-    append(&*repository, vec![event("ours"); 4_000]).await;
+    append(&*repository, vec![event("ours"); 8_000]).await;
     let foreign = store.foreign().await;
     let insert =
-        "INSERT INTO events (id, source, type, subject, time, data) VALUES (10000, 'x', 'x', 'theirs', 0, 'x')";
+        "INSERT INTO events (id, source, type, subject, time, data) VALUES (17000, 'x', 'x', 'theirs', 0, 'x')";
     foreign.execute_unprepared(insert).await.unwrap();
-    for _ in 0..8 {
+    for _ in 0..20 {
         append(&*repository, vec![event("ours"); 1_000]).await;
     }
-    let query = ReadQuery { filter: exact(&["theirs"]), ..query(None, 20_000) };
-    assert_eq!(positions(&read_all(&*repository, query).await), [10_000]);
-    assert_eq!(number(&foreign, "SELECT count(*) FROM event_subjects WHERE position = 10000").await, 1);
+    let query = ReadQuery { filter: exact(&["theirs"]), ..query(None, 30_000) };
+    assert_eq!(positions(&read_all(&*repository, query).await), [17_000]);
+    assert_eq!(number(&foreign, "SELECT count(*) FROM event_subjects WHERE position = 17000").await, 1);
 }
 
 pub(crate) async fn is_made_from_the_index_of_an_older_schema(store: &Store) {

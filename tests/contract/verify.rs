@@ -73,7 +73,7 @@ pub(crate) async fn database_is_read_only_with_the_schema_of_this_program(store:
 /// SQLite's own index by subject.
 pub(crate) async fn entries_that_are_missing_or_too_many_are_found(store: &Store) {
     let repository = store.open().await;
-    for _ in 0..5 {
+    for _ in 0..9 {
         append(&*repository, vec![event("a"); 1_000]).await;
     }
     assert_eq!(verify(store).await.findings, [""; 0]);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appended};
@@ -70,6 +71,17 @@ pub enum AppendEventsError {
 
 /// What a caller is told.
 pub(super) type AppendAnswer = Result<Vec<Appended>, AppendEventsError>;
+
+/// A group that the store is done with, and whose callers do not know yet.
+struct WrittenGroup {
+    requests: Arc<[AppendRequest]>,
+    callers: Vec<oneshot::Sender<AppendAnswer>>,
+    answers: Vec<AppendAnswer>,
+    recorded: Option<Timestamp>,
+    /// That of the log before it was stored.
+    epoch: u64,
+    report: GroupReport,
+}
 
 /// What became of a group of requests, for those who watch.
 #[derive(Debug, Clone, Default)]
@@ -151,20 +163,25 @@ impl EventService {
     /// after each. To be run once.
     pub async fn write_queued(&self, mut on_group: impl FnMut(&GroupReport)) {
         let _writing = self.core.writes.token();
-        while let Some(group) = self.core.queue.next_group().await {
-            let (report, head) = self.write(group).await;
-            // Whoever was answered goes first and may send more, which shares the next commit. Waking anybody else before
-            // that would hand those who were answered over to another thread.
-            tokio::task::yield_now().await;
-            if let Some(head) = head {
-                self.core.notifier.notify(LogState { head: Some(head), ..self.core.log.known() }).await;
+        let mut written = None;
+        loop {
+            let waiting = self.core.queue.waiting_group();
+            if waiting.is_none() {
+                self.tell(written.take(), &mut on_group).await;
             }
-            on_group(&report);
+            let next = match waiting {
+                Some(group) => Some(group),
+                None => self.core.queue.next_group().await,
+            };
+            let Some(group) = next else { return };
+            // The store is at work again before those of the group before are answered.
+            let (stored, ()) = tokio::join!(self.write(group), self.tell(written.take(), &mut on_group));
+            written = Some(stored);
         }
     }
 
-    /// Carries out `group` and answers it; returns the last position that it took, too.
-    async fn write(&self, group: Vec<Waiting>) -> (GroupReport, Option<Position>) {
+    /// Carries out `group`.
+    async fn write(&self, group: Vec<Waiting>) -> WrittenGroup {
         let started = Instant::now();
         let mut report = GroupReport::default();
         let mut requests = Vec::with_capacity(group.len());
@@ -186,9 +203,17 @@ impl EventService {
             observer.taken(waits);
         }
         let epoch = self.core.log.epoch();
-        let mut requests: Arc<[AppendRequest]> = requests.into();
+        let requests: Arc<[AppendRequest]> = requests.into();
         let (answers, recorded) = self.store(&requests).await;
         report.store_time = started.elapsed();
+        WrittenGroup { requests, callers, answers, recorded, epoch, report }
+    }
+
+    /// Hands the events of `written` to the readers, and answers those who appended them.
+    async fn tell(&self, written: Option<WrittenGroup>, on_group: &mut impl FnMut(&GroupReport)) {
+        let Some(WrittenGroup { mut requests, callers, answers, recorded, epoch, mut report }) = written else {
+            return;
+        };
         for answer in &answers {
             report.count(answer);
         }
@@ -202,7 +227,13 @@ impl EventService {
         for (caller, answer) in callers.into_iter().zip(answers) {
             let _caller_left = caller.send(answer);
         }
-        (report, head)
+        // Whoever was answered goes first and may send more, which shares the next commit. Waking anybody else before
+        // that would hand those who were answered over to another thread.
+        tokio::task::yield_now().await;
+        if let Some(head) = head {
+            self.core.notifier.notify(LogState { head: Some(head), ..self.core.log.known() }).await;
+        }
+        on_group(&report);
     }
 
     /// The answers to `requests`, and when their new events were recorded, if all of them were at once.

@@ -93,19 +93,22 @@ impl AppendQueue {
         loop {
             // Made before looking, so that what comes in between wakes it.
             let changed = self.changed.notified();
-            let is_closed = {
-                let mut state = self.state();
-                let group = state.take_group();
-                if !group.is_empty() {
-                    return Some(group);
-                }
-                state.is_closed
-            };
+            if let Some(group) = self.waiting_group() {
+                return Some(group);
+            }
+            let is_closed = self.state().is_closed;
             if is_closed {
-                return None;
+                // Nothing came after the first look.
+                return self.waiting_group();
             }
             changed.await;
         }
+    }
+
+    /// The same, if anything waits now.
+    pub(super) fn waiting_group(&self) -> Option<Vec<Waiting>> {
+        let group = self.state().take_group();
+        (!group.is_empty()).then_some(group)
     }
 
     /// Refuses what comes from now on; what is in stays in.

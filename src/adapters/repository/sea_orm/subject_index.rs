@@ -13,7 +13,7 @@ use crate::adapters::repository::sea_orm::query::{Dialect, Engine};
 use crate::domain::position::Position;
 
 /// So many events without entries get theirs: more make the index cheaper to write, and reads by subject dearer.
-pub(super) const BEHIND_MAX: i64 = 4_096;
+pub(super) const BEHIND_MAX: i64 = 8_192;
 
 /// Adds the missing entries of what is stored up to the head, within the transaction of an append.
 pub(super) const CATCH_UP: &str = "\
