@@ -25,13 +25,14 @@ pub(crate) type Outcome = std::result::Result<(), u8>;
 /// When the surroundings cannot be made or a server died while the tests ran.
 pub(crate) fn test(arguments: &[OsString]) -> Result<Outcome> {
     let mut environment = Environment::start(Purpose::Tests)?;
-    let mut cargo = cargo("test")?;
     let selects = |argument: &OsString| ["-p", "--package", "--workspace"].iter().any(|option| argument == option);
-    if !arguments.iter().any(selects) {
-        cargo.arg("--workspace");
+    let all = if arguments.iter().any(selects) { None } else { Some("--workspace") };
+    if let Err(code) = run(cargo("test")?.args(all).arg("--no-run").args(arguments))? {
+        return Ok(Err(code));
     }
-    cargo.args(arguments).envs(environment.variables());
-    let outcome = run(&mut cargo)?;
+    // A flush waits for all that was written before it, which after a build is gigabytes; no test is about that.
+    command::output(&mut Command::new("sync"))?;
+    let outcome = run(cargo("test")?.args(all).args(arguments).envs(environment.variables()))?;
     environment.check().context("a server of the tests has ended")?;
     Ok(outcome)
 }
