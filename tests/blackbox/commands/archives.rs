@@ -357,15 +357,15 @@ async fn import_refuses_another_log_and_a_damaged_archive() {
 async fn verify_is_0_for_a_whole_log_and_65_for_one_that_was_tampered_with() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    log_and_archive(directory, 5_000).await;
+    log_and_archive(directory, 10_000).await;
     let verify = async || run(directory, &["verify"], &[("DATABASE_URL", "sqlite://copy.db")]).await;
     for (sql, finding) in [
-        ("", "the log is whole: 5,000 events, 500 deleted, head at position 5500\n"),
+        ("", "the log is whole: 10,000 events, 1,000 deleted, head at position 11000\n"),
         (
             "UPDATE events SET event_key = x'00112233445566778899aabbccddeeff' WHERE id = 3",
             "the key of the event at position 3 is not",
         ),
-        ("UPDATE event_head SET position = 5000", "the head is at position 5000, the newest event at 5500"),
+        ("UPDATE event_head SET position = 5000", "the head is at position 5000, the newest event at 11000"),
         ("DELETE FROM event_subjects WHERE position = 7", "1 events up to position"),
     ] {
         copy(directory);
