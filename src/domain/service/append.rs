@@ -160,7 +160,7 @@ impl EventService {
     }
 
     /// Writes what is appended, one group after the other, until [`EventService::finish_writes`]. Calls `on_group`
-    /// after each. To be run once.
+    /// after each, before its callers are answered. To be run once.
     pub async fn write_queued(&self, mut on_group: impl FnMut(&GroupReport)) {
         let _writing = self.core.writes.token();
         let mut written = None;
@@ -217,6 +217,8 @@ impl EventService {
         for answer in &answers {
             report.count(answer);
         }
+        // First, so that whoever is answered finds its event counted.
+        on_group(&report);
         let head = answers.iter().filter_map(last_stored).max();
         if let Some(head) = head {
             // The store has let go of the requests, so that their events can go on as they are.
@@ -233,7 +235,6 @@ impl EventService {
         if let Some(head) = head {
             self.core.notifier.notify(LogState { head: Some(head), ..self.core.log.known() }).await;
         }
-        on_group(&report);
     }
 
     /// The answers to `requests`, and when their new events were recorded, if all of them were at once.
