@@ -3,6 +3,7 @@
 mod append;
 mod append_queue;
 mod beginning;
+mod group_report;
 mod read;
 mod submitted;
 mod types;
@@ -24,8 +25,9 @@ use crate::ports::notifier::Notifier;
 use append_queue::AppendQueue;
 use types::Types;
 
-pub use append::{AppendEventsError, Failures, GroupReport};
+pub use append::AppendEventsError;
 pub use append_queue::QueueDepth;
+pub use group_report::{Failures, GroupReport};
 pub use read::{HISTORY_LIMIT_MAX, History, HistoryRequest, LatestRequest};
 pub use submitted::Submitted;
 

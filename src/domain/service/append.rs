@@ -12,6 +12,7 @@ use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
 use crate::domain::service::EventService;
 use crate::domain::service::append_queue::{QueueDepth, Waiting};
+use crate::domain::service::group_report::GroupReport;
 use crate::domain::service::submitted::Submitted;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::{AppendError, GroupAppended};
@@ -81,48 +82,6 @@ struct WrittenGroup {
     /// That of the log before it was stored.
     epoch: u64,
     report: GroupReport,
-}
-
-/// What became of a group of requests, for those who watch.
-#[derive(Debug, Clone, Default)]
-pub struct GroupReport {
-    /// How long each request waited for its turn.
-    pub waits: Vec<Duration>,
-    /// How long the store took.
-    pub store_time: Duration,
-    /// Events stored by the group's commit.
-    pub stored: usize,
-    /// Events that were stored before.
-    pub duplicates: usize,
-    /// Requests refused by a precondition.
-    pub failed_preconditions: usize,
-    /// Requests refused because a source and id are taken.
-    pub id_conflicts: usize,
-    /// Requests that the store did not acknowledge.
-    pub failures: Failures,
-    /// Why not, for one of them.
-    pub error: Option<Arc<AppendError>>,
-}
-
-/// Requests that the store did not acknowledge, by what is true of their events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Failures {
-    /// Not stored: the store does not take them and never will.
-    pub rejected: usize,
-    /// Not stored: the store does not answer.
-    pub unavailable: usize,
-    /// Not stored: their turn did not come in time.
-    pub overdue: usize,
-    /// Stored, or not: the commit has no certain answer.
-    pub outcome_unknown: usize,
-}
-
-impl Failures {
-    /// All of them.
-    #[must_use]
-    pub fn total(&self) -> usize {
-        self.rejected + self.unavailable + self.overdue + self.outcome_unknown
-    }
 }
 
 impl EventService {
@@ -314,36 +273,6 @@ fn last_stored(answer: &AppendAnswer) -> Option<Position> {
     answer.as_ref().ok()?.iter().map(|appended| appended.position).max()
 }
 
-impl GroupReport {
-    fn count(&mut self, answer: &AppendAnswer) {
-        match answer {
-            Ok(appended) => {
-                let duplicates = appended.iter().filter(|appended| appended.is_duplicate).count();
-                self.duplicates += duplicates;
-                self.stored += appended.len() - duplicates;
-            }
-            Err(AppendEventsError::Refused(AppendRefusal::Precondition { .. })) => self.failed_preconditions += 1,
-            Err(AppendEventsError::Refused(AppendRefusal::IdConflict { .. })) => self.id_conflicts += 1,
-            Err(AppendEventsError::Store(error)) => {
-                *match **error {
-                    AppendError::Rejected(_) => &mut self.failures.rejected,
-                    AppendError::Unavailable(_) => &mut self.failures.unavailable,
-                    AppendError::OutcomeUnknown(_) => &mut self.failures.outcome_unknown,
-                } += 1;
-                self.error = Some(Arc::clone(error));
-            }
-            Err(
-                AppendEventsError::Overdue
-                | AppendEventsError::ShuttingDown
-                | AppendEventsError::QueueFull { .. }
-                | AppendEventsError::TooLarge { .. }
-                | AppendEventsError::TooManyEvents { .. }
-                | AppendEventsError::BatchTooLarge { .. },
-            ) => {} // answered before the store is asked
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
@@ -357,7 +286,7 @@ mod tests {
     use crate::domain::attribute::{EventSource, EventType, Subject};
     use crate::domain::event::{NewEvent, StoredEvent};
     use crate::domain::filter::Filter;
-    use crate::domain::service::ServiceLimits;
+    use crate::domain::service::{Failures, ServiceLimits};
     use crate::ports::event_repository::{
         DeleteError, EventRepository, LatestPage, LatestQuery, Page, ReadError, ReadQuery, RestoreError,
     };
