@@ -33,7 +33,7 @@ const ADD_TO_INDEX: &str = "INSERT INTO event_subjects (of_subject, position) \
      SELECT subject, id FROM events WHERE id > ? ORDER BY subject, id";
 
 /// So many rows without entries get them.
-const INDEX_ROWS: i64 = 4_096;
+const INDEX_ROWS: i64 = 8_192;
 
 /// How many columns those are.
 const COLUMNS: usize = 7;
