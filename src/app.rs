@@ -301,7 +301,7 @@ impl Health {
         }
     }
 
-    /// Not ready from now on. The latch is set last: an answer of the store that comes after it knows.
+    /// Not ready from now on: the latch comes first, so that no later answer of the store makes it ready again.
     fn leave(&self) {
         self.is_leaving.store(true, Ordering::SeqCst);
         self.ready.send_replace(false);

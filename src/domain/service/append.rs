@@ -124,15 +124,13 @@ impl EventService {
         let _writing = self.core.writes.token();
         let mut written = None;
         loop {
-            let waiting = self.core.queue.waiting_group();
-            if waiting.is_none() {
+            let group = if let Some(group) = self.core.queue.waiting_group() {
+                group
+            } else {
                 self.tell(written.take(), &mut on_group).await;
-            }
-            let next = match waiting {
-                Some(group) => Some(group),
-                None => self.core.queue.next_group().await,
+                let Some(group) = self.core.queue.next_group().await else { return };
+                group
             };
-            let Some(group) = next else { return };
             // The store is at work again before those of the group before are answered.
             let (stored, ()) = tokio::join!(self.write(group), self.tell(written.take(), &mut on_group));
             written = Some(stored);

@@ -96,9 +96,8 @@ impl AppendQueue {
             if let Some(group) = self.waiting_group() {
                 return Some(group);
             }
-            let is_closed = self.state().is_closed;
-            if is_closed {
-                // Nothing came after the first look.
+            if self.state().is_closed {
+                // What came between the look and the close.
                 return self.waiting_group();
             }
             changed.await;

@@ -52,8 +52,8 @@ impl Checkpointer {
         self.written += COMMIT_PAGES + (bytes + events * ROW_BYTES) / PAGE_BYTES;
     }
 
-    /// Has pages moved if it is time, or else leaves it at that; no transaction may be open. Where it fails, `SQLite` does
-    /// it within a commit, later.
+    /// Has pages moved if there are enough, and waits for it if the log is long; no transaction may be open. Where it
+    /// fails, `SQLite` does it within a commit, later.
     pub(super) async fn tend(&mut self) {
         if self.passing.as_ref().is_some_and(JoinHandle::is_finished) {
             self.settle().await;
