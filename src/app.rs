@@ -15,10 +15,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower::util::{MapRequestLayer, option_layer};
@@ -90,9 +89,6 @@ pub enum StartError {
     /// The database went away right after it was opened.
     #[error("the database does not answer")]
     Read(#[from] ReadError),
-    /// The system gives no thread to write from.
-    #[error("the writer cannot be started")]
-    Writer(#[source] io::Error),
 }
 
 /// The wired server, its sockets bound.
@@ -130,7 +126,6 @@ impl App {
         }
         let repository = store::open(&config.store).await?;
         let retries = repository.retries();
-        let is_embedded = repository.is_embedded();
         let metrics = Arc::new(Metrics::new()?);
         let mut repository = metrics.timed(Arc::new(repository));
         let traces = if config.exports_traces { Some(Traces::start()?) } else { None };
@@ -167,7 +162,7 @@ impl App {
         let (health, connections) = (Health::default(), OpenConnections::default());
         let state = State { is_nats_connected, ..state(&config, &health, &connections, certificate.as_ref()) };
         metrics.watch(watched(&service, retries, state));
-        start_writer(&service, Arc::clone(&metrics), is_embedded).await.map_err(StartError::Writer)?;
+        start_writing(&service, Arc::clone(&metrics));
         let authenticator: Arc<dyn Authenticator> = match &config.auth_token {
             Some(token) => Arc::new(StaticToken::new(token.expose())),
             None => Arc::new(Open),
@@ -373,34 +368,17 @@ fn state(
     }
 }
 
-/// Starts what writes the appends: beside the requests when the database is embedded, whose driver has a thread of its own;
-/// otherwise on a thread of its own, because a worker that is busy with requests looks at its sockets late, and every
-/// append waits for the one that is being written.
-async fn start_writer(service: &EventService, metrics: Arc<Metrics>, is_embedded: bool) -> io::Result<()> {
+/// Starts the task that writes the appends.
+fn start_writing(service: &EventService, metrics: Arc<Metrics>) {
     let service = service.clone();
     let mut trouble = AppendTrouble::default();
-    let on_group = move |group: &GroupReport| {
-        metrics.record_group(group);
-        trouble.note(group);
-    };
-    let writing = async move { service.write_queued(on_group).await };
-    if is_embedded {
-        tokio::spawn(writing);
-        return Ok(());
-    }
-    let (started, outcome) = oneshot::channel();
-    thread::Builder::new().name("writer".to_owned()).spawn(
-        move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => {
-                let _app_gone = started.send(Ok(()));
-                runtime.block_on(writing);
-            }
-            Err(error) => {
-                let _app_gone = started.send(Err(error));
-            }
-        },
-    )?;
-    outcome.await.unwrap_or_else(|gone| Err(io::Error::other(gone)))
+    tokio::spawn(async move {
+        let on_group = |group: &GroupReport| {
+            metrics.record_group(group);
+            trouble.note(group);
+        };
+        service.write_queued(on_group).await;
+    });
 }
 
 fn note_slow_reader(protocol: Protocol, last: Option<Position>) {

@@ -195,6 +195,8 @@ mod embedded {
             key_index::is_made_from_the_keys_of_an_older_schema,
             subject_index::catches_up_with_batches_and_with_lone_events,
             subject_index::rows_above_the_head_get_their_entries_once,
+            subject_index::entries_come_in_parts_and_none_for_what_is_deleted_meanwhile,
+            subject_index::what_is_rolled_back_gets_no_entries,
             subject_index::is_made_from_the_index_of_an_older_schema,
             verify::entries_that_are_missing_or_too_many_are_found,
             verify::keys_that_are_missing_or_stored_twice_are_found,

@@ -1,5 +1,8 @@
 //! SQLite's index by subject, which follows behind the log.
 
+use std::sync::Arc;
+
+use events_db::domain::append::AppendRequest;
 use events_db::ports::event_repository::ReadQuery;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
@@ -40,6 +43,52 @@ pub(crate) async fn rows_above_the_head_get_their_entries_once(store: &Store) {
     assert_eq!(number(&foreign, "SELECT count(*) FROM event_subjects WHERE position = 17000").await, 1);
 }
 
+pub(crate) async fn entries_come_in_parts_and_none_for_what_is_deleted_meanwhile(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    let subject = |number: i64| format!("subject-{number:05}");
+    for batch in 0..9 {
+        append(&*repository, (batch * 1_000..(batch + 1) * 1_000).map(|number| event(&subject(number))).collect())
+            .await;
+    }
+    let first = entries(&foreign).await;
+    assert!((1_000..5_000).contains(&first), "{first} of 9000 entries at once");
+    assert_eq!(indexed_through(&foreign).await, 0, "not all have theirs");
+    let head = position(9_000);
+    for deleted in [subject(17), subject(8_999)] {
+        assert_eq!(repository.delete(exact(&[&deleted]), position(1), head).await.unwrap(), 1);
+    }
+    let mut appended = 9_000;
+    while indexed_through(&foreign).await == 0 {
+        let findings = store.open_to_read().await.unwrap().verify(|_| true).await.unwrap().findings;
+        assert_eq!(findings, [""; 0], "after {appended} events");
+        for (number, found) in [(0, vec![1]), (17, vec![]), (4_711, vec![4_712]), (8_998, vec![8_999])] {
+            let query = ReadQuery { filter: exact(&[&subject(number)]), ..query(None, 30_000) };
+            assert_eq!(positions(&read_all(&*repository, query).await), found, "after {appended} events");
+        }
+        append(&*repository, vec![event("more")]).await;
+        appended += 1;
+        assert!(appended < 9_100, "it goes on with each append");
+    }
+    assert_eq!((indexed_through(&foreign).await, entries(&foreign).await), (9_000, 8_998));
+}
+
+pub(crate) async fn what_is_rolled_back_gets_no_entries(store: &Store) {
+    let repository = store.open().await;
+    let foreign = store.foreign().await;
+    append(&*repository, vec![event("kept"); 8_000]).await;
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON event_writer BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    foreign.execute_unprepared(refuse).await.unwrap();
+    let request = AppendRequest { events: vec![event("lost"); 1_000], preconditions: Vec::new() };
+    assert!(repository.append(Arc::new([request])).await.is_err());
+    foreign.execute_unprepared("DROP TRIGGER refuse").await.unwrap();
+    append(&*repository, vec![event("kept"); 191]).await;
+    assert_eq!(entries(&foreign).await, 0);
+    append(&*repository, vec![event("kept")]).await;
+    assert_eq!(number(&foreign, "SELECT count(*) FROM event_subjects WHERE of_subject = 'kept'").await, 8_192);
+    assert_eq!((entries(&foreign).await, indexed_through(&foreign).await), (8_192, 8_192));
+}
+
 pub(crate) async fn is_made_from_the_index_of_an_older_schema(store: &Store) {
     let repository = store.open().await;
     append(&*repository, vec![event("a"), event("b"), event("a")]).await;
@@ -61,6 +110,10 @@ pub(crate) async fn is_made_from_the_index_of_an_older_schema(store: &Store) {
         let indexes = "SELECT count(*) FROM sqlite_master WHERE name = 'events_by_subject'";
         assert_eq!(number(&foreign, indexes).await, 0, "{before_the_crash}");
     }
+}
+
+async fn indexed_through(foreign: &DatabaseConnection) -> i64 {
+    number(foreign, "SELECT indexed_through FROM event_head").await
 }
 
 async fn entries(foreign: &DatabaseConnection) -> i64 {

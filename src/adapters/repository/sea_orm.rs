@@ -17,12 +17,10 @@ mod subject_index;
 mod verify;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 
 use crate::domain::append::AppendRequest;
 use crate::domain::attribute::{EventType, Subject};
@@ -78,8 +76,7 @@ impl SeaOrmRepository {
     }
 
     /// Whether the database runs within this process.
-    #[must_use]
-    pub fn is_embedded(&self) -> bool {
+    fn is_embedded(&self) -> bool {
         self.store.dialect.engine == query::Engine::Sqlite
     }
 
@@ -139,17 +136,26 @@ impl From<NoAnswer> for ReadError {
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for SeaOrmRepository {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
-        // Not in a task of its own, which would cost a lone event two hand-overs: a writer that is dropped half-way drops
-        // its connection too. And bounded by itself: only the writer knows what a late answer may have been.
-        let appending = async { self.store.writer.lock().await.append(&requests).await };
-        match AssertUnwindSafe(appending).catch_unwind().await {
-            Ok(answer) => answer,
-            Err(_panic) => Err(AppendError::OutcomeUnknown("the writer has panicked".into())),
-        }
+        let appending = self
+            .store
+            .writer
+            .run(append::PATIENCE, move |writer| Box::pin(async move { writer.append(&requests).await }));
+        appending.await.unwrap_or_else(|error| {
+            Err(match error {
+                append::NoAnswer::NotBegun => AppendError::Unavailable("the writer is busy".into()),
+                append::NoAnswer::Unknown(fault) => AppendError::OutcomeUnknown(fault),
+            })
+        })
     }
 
     async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {
-        self.store.writer.lock().await.restore(events).await
+        let restoring = self.store.writer.run(append::RESTORE_PATIENCE, |writer| Box::pin(writer.restore(events)));
+        restoring.await.unwrap_or_else(|error| {
+            Err(match error {
+                append::NoAnswer::NotBegun => RestoreError::Unavailable("the writer is busy".into()),
+                append::NoAnswer::Unknown(fault) => RestoreError::OutcomeUnknown(fault),
+            })
+        })
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

@@ -6,6 +6,7 @@ mod postgres;
 mod restore;
 mod rows;
 mod sqlite;
+mod thread;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,12 +23,17 @@ use crate::ports::event_repository::{AppendError, Fault, GroupAppended};
 
 pub(super) use connection::Connector;
 use connection::{Commit, Committed, Failure, WriterConnection, WriterId, Written, log_is_full};
+pub(super) use restore::PATIENCE as RESTORE_PATIENCE;
 pub(super) use rows::Key;
 pub(super) use rows::key as key_of;
 use rows::rows;
+pub(super) use thread::{NoAnswer, WriterThread};
 
 /// How long the database may take for a group, repetitions and all.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an append is waited for: the writer ends by itself, unless the disk of an embedded database does not answer.
+pub(super) const PATIENCE: Duration = APPEND_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// How long a commit may take to answer before it is settled over another connection, which waits for it if it is under
 /// way: so that there is time left for that.
@@ -137,8 +143,11 @@ impl Writer {
             match effect {
                 Effect::Conflict => count(&self.retries.conflicts),
                 Effect::DuplicateKey => {
-                    is_checked = true;
                     count(&self.retries.duplicate_keys);
+                    if !std::mem::replace(&mut is_checked, true) {
+                        // Nobody is in the way: it is looked at closer.
+                        continue;
+                    }
                 }
                 Effect::Lost => count(&self.retries.lost_connections),
                 Effect::Rejected => return Err(AppendError::Rejected(failure.error.into())),
@@ -196,11 +205,11 @@ async fn attempt_append(
     deadline: tokio::time::Instant,
 ) -> Result<GroupAppended, AttemptFailure> {
     let connection = held.connection.as_mut();
-    let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
-    let rows = rows(&events);
-    if is_checked || connection.must_look(&rows) {
+    if is_checked {
         return append_checked(connection, commit, requests, deadline).await;
     }
+    let events: Vec<&NewEvent> = requests.iter().flat_map(|request| &request.events).collect();
+    let rows = rows(&events);
     match within_commit(settled_by(deadline), connection.append_new(commit, &rows)).await {
         Ok(Written { last, recorded }) => {
             Ok(GroupAppended { outcomes: Settle::AllNew.at(last, requests), recorded: Some(recorded) })

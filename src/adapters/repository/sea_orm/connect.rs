@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr};
-use tokio::sync::Mutex;
 
-use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts, Writer};
+use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts, Writer, WriterThread};
 use crate::adapters::repository::sea_orm::durability;
 use crate::adapters::repository::sea_orm::fault::{Effect, is_timeout};
 use crate::adapters::repository::sea_orm::migration;
@@ -44,15 +43,11 @@ const POSTGRES_READER: &str = "\
 const MEAN_BYTES: usize = 256;
 
 /// How long SQLite waits for another process's write.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pages of 4 KiB in SQLite's write-ahead log when a commit moves them to the file, if nobody has done it beside the
 /// commits.
-const SQLITE_CHECKPOINT_PAGES: &str = "32000";
-
-/// How many KiB of pages, as SQLite counts them, the connection that appends keeps for itself. Keys are looked up all over
-/// the index by key; with the usual 2 MiB nearly each look-up would read a page.
-const SQLITE_WRITER_CACHE: &str = "-32768";
+pub(super) const SQLITE_CHECKPOINT_PAGES: &str = "32000";
 
 /// How long to wait before a busy file is opened again.
 const SQLITE_OPEN_WAIT: Duration = Duration::from_millis(20);
@@ -126,8 +121,7 @@ impl From<DbErr> for ConnectError {
 /// An open database.
 pub(super) struct Store {
     pub(super) dialect: Dialect,
-    /// Whose turn it is to append.
-    pub(super) writer: Mutex<Writer>,
+    pub(super) writer: WriterThread,
     pub(super) deleters: Arc<Pool>,
     pub(super) readers: Arc<Pool>,
     pub(super) subject_index: SubjectIndex,
@@ -159,7 +153,8 @@ impl Store {
             }
         };
         let dialect = Dialect { engine };
-        let writer = Mutex::new(Writer::new(connector(dialect, &checker), retries));
+        let writer = Writer::new(connector(dialect, &checker), retries);
+        let writer = WriterThread::start(writer).await.map_err(|error| ConnectError::Unavailable(error.into()))?;
         let deleters_max = if engine == Engine::Sqlite { 1 } else { DELETERS };
         let deleters = Pool::new(target(engine, &checker, Role::Deleter), deleters_max);
         let readers = Pool::new(target(engine, &checker, Role::Reader), READERS);
@@ -213,9 +208,7 @@ fn target(engine: Engine, like: &DatabaseConnection, role: Role) -> Target {
         Engine::Sqlite => {
             let options = like.get_sqlite_connection_pool().connect_options().as_ref().clone();
             Target::Sqlite(Box::new(match role {
-                // What a statement has changed is noted in memory, not in a file, until it is done.
-                Role::Writer => options.pragma("cache_size", SQLITE_WRITER_CACHE).pragma("temp_store", "memory"),
-                Role::Deleter => options,
+                Role::Writer | Role::Deleter => options,
                 Role::Reader => options.pragma("query_only", "on").row_buffer_size(SQLITE_ROWS),
             }))
         }

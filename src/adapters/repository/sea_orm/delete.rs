@@ -29,7 +29,7 @@ pub(super) async fn chunk(store: &Store, query: ReadQuery) -> Result<(u64, Posit
     let sql = format!("DELETE FROM events WHERE id IN ({})", list.join(", "));
     // SQLite has one writer at a time and no queue for it: so they take turns here, not in its busy loop.
     let _turn = match store.dialect.engine {
-        Engine::Sqlite => Some(store.writer.lock().await),
+        Engine::Sqlite => Some(store.writer.turn().await),
         Engine::MySql | Engine::MariaDb | Engine::Postgres => None,
     };
     let mut attempt = 0;

@@ -29,9 +29,6 @@ pub(super) enum Noticed {
     /// An event is stored already.
     #[error("the source and id of an event are stored already")]
     Stored,
-    /// Another process has written to the log.
-    #[error("another process has written to the log meanwhile")]
-    Overtaken,
 }
 
 impl Effect {
@@ -40,6 +37,9 @@ impl Effect {
     }
 
     pub(super) fn of_driver(error: &sqlx::Error) -> Self {
+        if let Some(code) = sqlite_code(error) {
+            return Self::of_sqlite(code);
+        }
         match error.as_database_error() {
             Some(error) if error.is_unique_violation() => Self::DuplicateKey,
             Some(error) if is_conflict(error) => Self::Conflict,
@@ -49,13 +49,25 @@ impl Effect {
             None => Noticed::of(error).map_or(Self::Lost, Self::from),
         }
     }
+
+    /// Source: `SQLite`, "Result and Error Codes"; the low byte of an extended code is the primary one.
+    fn of_sqlite(extended: i32) -> Self {
+        match (extended, extended & 0xFF) {
+            (SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_ROWID | SQLITE_CONSTRAINT_UNIQUE, _) => {
+                Self::DuplicateKey
+            }
+            (_, SQLITE_BUSY) => Self::Conflict,
+            (_, SQLITE_IOERR) => Self::Lost,
+            (_, SQLITE_TOOBIG | SQLITE_CONSTRAINT | SQLITE_MISMATCH) => Self::Rejected,
+            (_, _) => Self::Refused,
+        }
+    }
 }
 
 impl From<Noticed> for Effect {
     fn from(noticed: Noticed) -> Self {
         match noticed {
             Noticed::Stored => Self::DuplicateKey,
-            Noticed::Overtaken => Self::Conflict,
         }
     }
 }
@@ -88,7 +100,10 @@ pub(super) fn is_stale_connection(error: &ReadError) -> bool {
     let ReadError::Unavailable(fault) = error else { return false };
     match fault.downcast_ref() {
         Some(sqlx::Error::Io(_)) => true,
-        Some(error) => error.as_database_error().is_some_and(is_going_away),
+        Some(error) => match sqlite_code(error) {
+            Some(code) => Effect::of_sqlite(code) == Effect::Lost,
+            None => error.as_database_error().is_some_and(is_going_away),
+        },
         None => false,
     }
 }
@@ -116,9 +131,6 @@ fn is_conflict(error: &dyn DatabaseError) -> bool {
         // serialization_failure, deadlock_detected, lock_not_available.
         return matches!(error.code(), "40001" | "40P01" | "55P03");
     }
-    if error.try_downcast_ref::<SqliteError>().is_some() {
-        return primary_code(error).is_some_and(|code| code == SQLITE_BUSY);
-    }
     false
 }
 
@@ -133,7 +145,7 @@ fn is_rejection(error: &dyn DatabaseError) -> bool {
         // Data exception, integrity constraint violation, program limit exceeded, raised by somebody's trigger.
         return ["22", "23", "54"].contains(&&error.code()[..2]) || error.code() == "P0001";
     }
-    primary_code(error).is_some_and(|code| [SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH].contains(&code))
+    false
 }
 
 /// The server says goodbye: whether the statement took effect is not known.
@@ -146,21 +158,25 @@ fn is_going_away(error: &dyn DatabaseError) -> bool {
         // Connection exceptions, statement_completion_unknown, admin and crash shutdown.
         return error.code().starts_with("08") || matches!(error.code(), "40003" | "57P01" | "57P02" | "57P03");
     }
-    primary_code(error).is_some_and(|code| code == SQLITE_IOERR)
+    false
 }
 
-/// Source: SQLite, "Result and Error Codes".
-const SQLITE_BUSY: u32 = 5;
-/// Source: SQLite, "Result and Error Codes".
-const SQLITE_IOERR: u32 = 10;
-/// Source: SQLite, "Result and Error Codes".
-const SQLITE_TOOBIG: u32 = 18;
-/// Source: SQLite, "Result and Error Codes".
-const SQLITE_CONSTRAINT: u32 = 19;
-/// Source: SQLite, "Result and Error Codes".
-const SQLITE_MISMATCH: u32 = 20;
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_IOERR: i32 = 10;
+const SQLITE_TOOBIG: i32 = 18;
+const SQLITE_CONSTRAINT: i32 = 19;
+const SQLITE_MISMATCH: i32 = 20;
+const SQLITE_CONSTRAINT_PRIMARYKEY: i32 = 1555;
+const SQLITE_CONSTRAINT_UNIQUE: i32 = 2067;
+const SQLITE_CONSTRAINT_ROWID: i32 = 2579;
 
-fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
-    let extended: u32 = error.code()?.parse().ok()?;
-    Some(extended & 0xFF)
+/// The extended code of a fault of `SQLite`, of either way to it.
+fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref::<SqliteError>()?.code()?.parse().ok(),
+        sqlx::Error::AnyDriverError(error) => {
+            Some(error.downcast_ref::<rusqlite::Error>()?.sqlite_error()?.extended_code)
+        }
+        _ => None,
+    }
 }

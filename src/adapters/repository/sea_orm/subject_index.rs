@@ -1,8 +1,8 @@
 //! How far `SQLite`'s index by subject has come.
 //!
 //! Neighbours in the log are rarely neighbours in that index: an entry with each event would write a page of 4 KiB for
-//! nearly every one of them. So the writer adds the entries of some thousand events at a time, and who reads by subject
-//! walks the newest events, which have no entries yet.
+//! nearly every one of them. So the writer gathers some thousand events, adds their entries in the order of the index, a part
+//! with each append, and who reads by subject walks the newest events, of which not all have entries yet.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -14,13 +14,6 @@ use crate::domain::position::Position;
 
 /// So many events without entries get theirs: more make the index cheaper to write, and reads by subject dearer.
 pub(super) const BEHIND_MAX: i64 = 8_192;
-
-/// Adds the missing entries of what is stored up to the head, within the transaction of an append.
-pub(super) const CATCH_UP: &str = "\
-    INSERT INTO event_subjects (of_subject, position) SELECT subject, id FROM events \
-        WHERE id > (SELECT indexed_through FROM event_head WHERE id = 1) \
-            AND id <= (SELECT position FROM event_head WHERE id = 1) ORDER BY subject, id; \
-    UPDATE event_head SET indexed_through = position WHERE id = 1";
 
 /// Knows a position up to which every event has its entry. Being late is no harm but the walk.
 #[derive(Debug, Default)]

@@ -96,11 +96,6 @@ pub(super) trait WriterConnection: Send {
     /// being committed now, and says what the last commit was.
     async fn fence(&mut self, writer: WriterId, unix_seconds: i64) -> Result<Fenced, sqlx::Error>;
 
-    /// Whether the log must be looked at before `rows` are inserted.
-    fn must_look(&self, _rows: &[Row<'_>]) -> bool {
-        false
-    }
-
     /// Appends `rows`, at least one, and commits.
     ///
     /// # Errors
@@ -203,7 +198,7 @@ impl Connector {
         Ok(match self {
             Self::MySql(dialect, options) => Box::new(MySqlWriter::connect(*dialect, options).await?),
             Self::Postgres(options) => Box::new(PostgresWriter::connect(options).await?),
-            Self::Sqlite(options) => Box::new(SqliteWriter::connect(options).await?),
+            Self::Sqlite(options) => Box::new(SqliteWriter::connect(options)?),
         })
     }
 }

@@ -16,6 +16,9 @@ use crate::ports::event_repository::RestoreError;
 /// How long the database may take for one call: nobody waits for it but the archive.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long a call is waited for, see [`PATIENCE`](super::PATIENCE).
+pub(in crate::adapters::repository::sea_orm) const PATIENCE: Duration = TIMEOUT.saturating_add(Duration::from_secs(1));
+
 impl Writer {
     /// Carries out [`EventRepository::restore`](crate::ports::event_repository::EventRepository::restore).
     pub(in crate::adapters::repository::sea_orm) async fn restore(

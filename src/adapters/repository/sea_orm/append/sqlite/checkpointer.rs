@@ -4,9 +4,12 @@
 //! it beside the commits. Only the log begins anew when all of it is in the file, so once it is long, the writer waits for
 //! what came meanwhile.
 
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sea_orm::sqlx::{self, ConnectOptions};
-use tokio::task::JoinHandle;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::{io, thread};
+
+use rusqlite::Connection;
+
+use crate::adapters::repository::sea_orm::append::sqlite::open::File;
 
 /// Pages that are worth moving. Those of the index by subject are written again and again: the longer one waits, the fewer
 /// times each is moved.
@@ -25,26 +28,26 @@ const ROW_BYTES: u64 = 64;
 
 /// Has pages moved for the one connection that appends.
 pub(super) struct Checkpointer {
-    options: SqliteConnectOptions,
-    /// The connection that moves pages, when it is not at it.
-    idle: Option<SqliteConnection>,
-    passing: Option<JoinHandle<Option<Passed>>>,
-    /// About how many pages were written since it began.
+    file: File,
+    /// Who moves pages, once there are some to be moved.
+    mover: Option<Mover>,
+    is_passing: bool,
+    /// About how many pages were written since the last pass began.
     written: u64,
     /// How long the log was when pages were last moved.
     log: i64,
 }
 
-/// Pages were moved.
-struct Passed {
-    connection: SqliteConnection,
-    /// Pages in the log.
-    log: i64,
+/// A thread with a connection. It ends when this is dropped.
+struct Mover {
+    begin: Sender<()>,
+    /// How long the log was after each pass, in pages; `None` after one that failed.
+    passed: Receiver<Option<i64>>,
 }
 
 impl Checkpointer {
-    pub(super) fn new(options: &SqliteConnectOptions) -> Self {
-        Self { options: options.clone(), idle: None, passing: None, written: 0, log: 0 }
+    pub(super) fn new(file: File) -> Self {
+        Self { file, mover: None, is_passing: false, written: 0, log: 0 }
     }
 
     /// So many events of so many bytes were committed.
@@ -54,131 +57,164 @@ impl Checkpointer {
 
     /// Has pages moved if there are enough, and waits for it if the log is long; no transaction may be open. Where it
     /// fails, `SQLite` does it within a commit, later.
-    pub(super) async fn tend(&mut self) {
-        if self.passing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.settle().await;
+    pub(super) fn tend(&mut self) {
+        if self.is_passing {
+            let passed = self.mover.as_ref().map(|mover| mover.passed.try_recv());
+            match passed {
+                Some(Ok(log)) => self.settle(log),
+                Some(Err(TryRecvError::Empty)) => {}
+                Some(Err(TryRecvError::Disconnected)) | None => self.give_up(),
+            }
         }
-        if self.passing.is_none() && self.log >= LOG_PAGES_MAX {
+        if !self.is_passing && self.log >= LOG_PAGES_MAX {
             self.begin();
-            self.settle().await;
+            self.wait();
             // Readers may have kept it from its end. They will be gone when the next pages are moved.
             self.log = 0;
         }
-        if self.passing.is_none() && self.written >= PASS_PAGES {
+        if !self.is_passing && self.written >= PASS_PAGES {
             self.begin();
         }
     }
 
     fn begin(&mut self) {
         self.written = 0;
-        self.passing = Some(tokio::spawn(pass(self.idle.take(), self.options.clone())));
+        if self.mover.is_none() {
+            self.mover = Mover::start(self.file.clone()).ok();
+        }
+        self.is_passing = self.mover.as_ref().is_some_and(|mover| mover.begin.send(()).is_ok());
     }
 
-    async fn settle(&mut self) {
-        let Some(passing) = &mut self.passing else { return };
-        let passed = passing.await.ok().flatten();
-        self.passing = None;
-        if let Some(Passed { connection, log }) = passed {
-            (self.idle, self.log) = (Some(connection), log);
+    fn wait(&mut self) {
+        match self.mover.as_ref().filter(|_| self.is_passing).map(|mover| mover.passed.recv()) {
+            Some(Ok(log)) => self.settle(log),
+            Some(Err(_)) => self.give_up(),
+            None => {}
         }
+    }
+
+    fn settle(&mut self, log: Option<i64>) {
+        self.is_passing = false;
+        self.log = log.unwrap_or(self.log);
+    }
+
+    /// The next pass has another thread.
+    fn give_up(&mut self) {
+        (self.is_passing, self.mover) = (false, None);
     }
 }
 
-async fn pass(idle: Option<SqliteConnection>, options: SqliteConnectOptions) -> Option<Passed> {
-    let moved = async {
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => options.connect().await?,
-        };
-        let pass = sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)");
-        let (_is_busy, log, _moved): (i64, i64, i64) = pass.fetch_one(&mut connection).await?;
-        Ok(Passed { connection, log })
+impl Mover {
+    fn start(file: File) -> io::Result<Self> {
+        let (begin, asked) = mpsc::channel();
+        let (report, passed) = mpsc::channel();
+        thread::Builder::new().name("checkpointer".to_owned()).spawn(move || {
+            let mut connection = None;
+            for () in asked {
+                let log = pass(&file, &mut connection);
+                let log = log.inspect_err(|error| tracing::debug!(error = %error, "no pages were moved to the file"));
+                if report.send(log.ok()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { begin, passed })
+    }
+}
+
+/// Moves what it can; returns how many pages the log has.
+fn pass(file: &File, connection: &mut Option<Connection>) -> rusqlite::Result<i64> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(file.open()?),
     };
-    let moved: Result<Passed, sqlx::Error> = moved.await;
-    moved.inspect_err(|error| tracing::debug!(error = %error, "no pages were moved to the file")).ok()
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |row| row.get(1))
 }
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-
     use super::*;
 
-    struct File {
+    struct Log {
         directory: tempfile::TempDir,
-        options: SqliteConnectOptions,
-        writer: SqliteConnection,
+        file: File,
+        writer: Connection,
         checkpointer: Checkpointer,
     }
 
-    impl File {
-        async fn new() -> Self {
+    impl Log {
+        fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let options = SqliteConnectOptions::new()
-                .filename(directory.path().join("events.db"))
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Off)
-                .pragma("wal_autocheckpoint", "0");
-            let mut writer = options.connect().await.unwrap();
-            sqlx::query("CREATE TABLE events (data)").execute(&mut writer).await.unwrap();
-            let checkpointer = Checkpointer::new(&options);
-            Self { directory, options, writer, checkpointer }
+            let path = directory.path().join("events.db");
+            Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+            let file = File::at(path);
+            let writer = file.open().unwrap();
+            writer.pragma_update(None, "synchronous", "OFF").unwrap();
+            writer.pragma_update(None, "wal_autocheckpoint", "0").unwrap();
+            writer.execute("CREATE TABLE events (data)", ()).unwrap();
+            let checkpointer = Checkpointer::new(file.clone());
+            Self { directory, file, writer, checkpointer }
         }
 
         /// Commits so many pages, a MiB at a time, and waits whenever pages are moved; returns the greatest length of the
         /// log, in pages.
-        async fn write(&mut self, pages: i64) -> i64 {
+        fn write(&mut self, pages: i64) -> i64 {
             let mut longest = 0;
             for _ in 0..pages / 256 {
-                self.checkpointer.tend().await;
-                self.checkpointer.settle().await;
-                let insert = sqlx::query("INSERT INTO events VALUES (zeroblob(1 << 20))");
-                insert.execute(&mut self.writer).await.unwrap();
+                self.checkpointer.tend();
+                self.checkpointer.wait();
+                self.writer.execute("INSERT INTO events VALUES (zeroblob(1 << 20))", ()).unwrap();
                 self.checkpointer.note(1, 1 << 20);
-                longest = longest.max(self.log_pages());
+                longest = longest.max(self.pages());
             }
             longest
         }
 
         /// How long the log has ever been: its file does not shrink.
-        fn log_pages(&self) -> i64 {
+        fn pages(&self) -> i64 {
             let log = self.directory.path().join("events.db-wal");
             i64::try_from(std::fs::metadata(log).unwrap().len() / PAGE_BYTES).unwrap()
         }
     }
 
-    #[tokio::test]
-    async fn log_begins_anew_when_all_was_moved() {
-        let mut file = File::new().await;
-        let longest = file.write(4 * LOG_PAGES_MAX).await;
+    #[test]
+    fn log_begins_anew_when_all_was_moved() {
+        let mut log = Log::new();
+        let longest = log.write(4 * LOG_PAGES_MAX);
         let pass = i64::try_from(PASS_PAGES).unwrap();
         assert!((pass..pass + 512).contains(&longest), "{longest} pages");
     }
 
-    #[tokio::test]
-    async fn long_log_is_waited_for() {
-        let mut file = File::new().await;
-        file.write(256).await;
-        file.checkpointer.log = LOG_PAGES_MAX;
-        file.checkpointer.tend().await;
-        assert!(file.checkpointer.idle.is_some(), "pages were moved");
-        let before = file.log_pages();
-        file.write(256).await;
-        assert_eq!(file.log_pages(), before);
+    #[test]
+    fn long_log_is_waited_for() {
+        let mut log = Log::new();
+        log.write(256);
+        log.checkpointer.log = LOG_PAGES_MAX;
+        log.checkpointer.tend();
+        assert!(!log.checkpointer.is_passing && log.checkpointer.mover.is_some(), "pages were moved");
+        let before = log.pages();
+        log.write(256);
+        assert_eq!(log.pages(), before);
     }
 
-    #[tokio::test]
-    async fn reader_delays_it_and_holds_nobody_up() {
-        let mut file = File::new().await;
-        let mut reader = file.options.connect().await.unwrap();
-        sqlx::query("BEGIN").execute(&mut reader).await.unwrap();
-        sqlx::query("SELECT * FROM events").fetch_all(&mut reader).await.unwrap();
-        let longest = file.write(2 * LOG_PAGES_MAX).await;
+    #[test]
+    fn reader_delays_it_and_holds_nobody_up() {
+        let mut log = Log::new();
+        let reader = log.file.open().unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM events").unwrap();
+        let longest = log.write(2 * LOG_PAGES_MAX);
         assert!(longest >= 2 * LOG_PAGES_MAX - 256, "{longest} pages");
-        sqlx::query("COMMIT").execute(&mut reader).await.unwrap();
-        let before = file.log_pages();
-        let after = file.write(2 * LOG_PAGES_MAX).await;
+        reader.execute_batch("COMMIT").unwrap();
+        let before = log.pages();
+        let after = log.write(2 * LOG_PAGES_MAX);
         assert!(after < before + 2 * i64::try_from(PASS_PAGES).unwrap(), "{after} pages after {before}");
+    }
+
+    #[test]
+    fn pass_that_fails_leaves_it_to_the_commits() {
+        let mut log = Log::new();
+        log.checkpointer = Checkpointer::new(File::at(log.directory.path().join("nowhere").join("events.db")));
+        log.write(2 * LOG_PAGES_MAX);
+        assert_eq!(log.checkpointer.log, 0);
     }
 }

@@ -1,93 +1,94 @@
 //! Looking keys up and putting them into the index, under the lock of the head.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, Row as _};
+use bytes::Bytes;
+use rusqlite::{Connection, Row};
 
 use crate::adapters::repository::sea_orm::append::rows::{Key, key};
-use crate::adapters::repository::sea_orm::append::sqlite::insert_all;
-use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Entry, Found, NewestKeys, Parts};
+use crate::adapters::repository::sea_orm::append::sqlite::fault::Fault;
+use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Found, NewestKeys, Parts};
+use crate::adapters::repository::sea_orm::append::sqlite::one;
+use crate::adapters::repository::sea_orm::context;
 use crate::adapters::repository::sea_orm::key_index::key_start;
-use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, undecodable};
+use crate::adapters::repository::sea_orm::row::{EVENT_COLUMNS, position, timestamp, undecodable};
+use crate::domain::attribute::{EventId, EventSource, EventType, Subject};
 use crate::domain::event::StoredEvent;
 
-/// Keys that one call reads.
-const PAGE_KEYS: usize = 16_384;
+const LOOK_UP: &str = "SELECT position FROM event_keys WHERE key_start = ?";
 
 /// Learns the keys that are not in the index for sure, unless `newest` has them all; the head is at `head`.
-pub(super) async fn catch_up(
-    connection: &mut SqliteConnection,
-    newest: &mut NewestKeys,
-    head: i64,
-) -> Result<(), sqlx::Error> {
+pub(super) fn catch_up(connection: &Connection, newest: &mut NewestKeys, head: i64) -> Result<(), Fault> {
     newest.meet(head);
     if newest.is_current() {
         return Ok(());
     }
-    let sql = "SELECT keyed_through FROM event_head WHERE id = 1";
-    let keyed: i64 = number(connection, sql).await?;
+    let keyed: i64 = one(connection, "SELECT keyed_through FROM event_head WHERE id = 1", (), |row| row.get(0))?;
     let after = newest.through().max(keyed);
-    let mut found = Found { after, head, deletions: deletions(connection).await?, entries: Vec::new() };
-    // In one row, because each costs the driver more than SQLite.
-    let sql = format!(
-        "SELECT max(id), group_concat(id), CAST(group_concat(event_key, '') AS BLOB) FROM (SELECT id, event_key FROM events \
-         WHERE id > ? AND length(event_key) = {} ORDER BY id LIMIT {PAGE_KEYS})",
-        size_of::<Key>()
-    );
-    let mut reached = after;
-    loop {
-        let row = sqlx::query(AssertSqlSafe(sql.as_str())).bind(reached).fetch_one(&mut *connection).await?;
-        let Some(last) = row.try_get(0)? else { break };
-        reached = last;
-        page_entries(&row, &mut found.entries)?;
+    let mut found = Found { after, head, deletions: deletions(connection)?, entries: Vec::new() };
+    let mut statement =
+        connection.prepare("SELECT id, event_key FROM events WHERE id > ? AND event_key IS NOT NULL ORDER BY id")?;
+    let mut rows = statement.query([after])?;
+    while let Some(row) = rows.next()? {
+        // What has another length is no key of ours, and none that an event could have.
+        if let Ok(key) = Key::try_from(row.get_ref(1)?.as_bytes().unwrap_or_default()) {
+            found.entries.push((key_start(&key), row.get(0)?));
+        }
     }
     newest.catch_up(found);
     Ok(())
 }
 
 /// How many deletions there were.
-pub(super) async fn deletions(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    number(connection, "SELECT number FROM event_deletions WHERE id = 1").await
+pub(super) fn deletions(connection: &Connection) -> rusqlite::Result<i64> {
+    one(connection, "SELECT number FROM event_deletions WHERE id = 1", (), |row| row.get(0))
 }
 
-async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
-    sqlx::query(sql).fetch_one(connection).await?.try_get(0)
-}
-
-fn page_entries(row: &SqliteRow, entries: &mut Vec<Entry>) -> Result<(), sqlx::Error> {
-    let (places, keys): (&str, &[u8]) = (row.try_get(1)?, row.try_get(2)?);
-    let (keys, rest) = keys.as_chunks();
-    let places = places.split(',');
-    if !rest.is_empty() || places.clone().count() != keys.len() {
-        return Err(undecodable("keys were not packed as they should be"));
+/// Whether an event may be stored that has one of `keys`, for it has one that starts alike; `newest` must be current.
+pub(super) fn may_be_stored<'k>(
+    connection: &Connection,
+    newest: &NewestKeys,
+    keys: impl Iterator<Item = &'k Key>,
+) -> rusqlite::Result<bool> {
+    let mut starts: Vec<i64> = keys.map(key_start).collect();
+    if starts.iter().any(|start| newest.has(*start)) {
+        return Ok(true);
     }
-    for (place, key) in places.zip(keys) {
-        entries.push((key_start(key), place.parse().map_err(undecodable)?));
+    // In their order, neighbours share the pages that they are looked for in.
+    starts.sort_unstable();
+    let mut look_up = connection.prepare_cached(LOOK_UP)?;
+    for start in starts {
+        if look_up.exists([start])? {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The stored events that have one of `keys`; `newest` must be current.
-pub(super) async fn stored(
-    connection: &mut SqliteConnection,
-    newest: &NewestKeys,
-    keys: &[Key],
-) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    // In their order, neighbours share the pages that they are looked for in.
-    let starts: BTreeSet<i64> = keys.iter().map(key_start).collect();
-    let mut positions: BTreeSet<i64> = starts.iter().flat_map(|start| newest.positions(*start)).collect();
-    for row in look_up(connection, "SELECT position FROM event_keys WHERE key_start", &starts).await? {
-        positions.insert(row.try_get(0)?);
+pub(super) fn stored(connection: &Connection, newest: &NewestKeys, keys: &[Key]) -> Result<Vec<StoredEvent>, Fault> {
+    let mut starts: Vec<i64> = keys.iter().map(key_start).collect();
+    starts.sort_unstable();
+    let mut positions: Vec<i64> = starts.iter().flat_map(|start| newest.positions(*start)).collect();
+    let mut look_up = connection.prepare_cached(LOOK_UP)?;
+    for start in starts {
+        let mut found = look_up.query([start])?;
+        while let Some(row) = found.next()? {
+            positions.push(row.get(0)?);
+        }
     }
     if positions.is_empty() {
         return Ok(Vec::new());
     }
+    positions.sort_unstable();
+    positions.dedup();
     let keys: HashSet<&Key> = keys.iter().collect();
-    let select = format!("SELECT {EVENT_COLUMNS} FROM events WHERE id");
+    let mut select = connection.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE id = ?"))?;
     let mut events = Vec::with_capacity(positions.len());
-    for row in look_up(connection, &select, &positions).await? {
-        let event = StoredEvent::from_row(&row)?;
+    for position in positions {
+        let mut found = select.query([position])?;
+        let Some(row) = found.next()? else { continue };
+        let event = event(row)?;
         // Others may start like one of them.
         if event.key().is_some_and(|of_event| keys.contains(&key(of_event))) {
             events.push(event);
@@ -96,34 +97,36 @@ pub(super) async fn stored(
     Ok(events)
 }
 
-/// The rows that `select` finds for `numbers`, by one statement whatever their count.
-async fn look_up(
-    connection: &mut SqliteConnection,
-    select: &str,
-    numbers: &BTreeSet<i64>,
-) -> Result<Vec<SqliteRow>, sqlx::Error> {
-    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-    let sql = format!("{select} IN (SELECT value FROM json_each(?))");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(format!("[{}]", numbers.join(",")));
-    query.fetch_all(connection).await
+/// Reads a row of [`EVENT_COLUMNS`].
+fn event(row: &Row<'_>) -> Result<StoredEvent, Fault> {
+    let recorded_time = row.get::<_, Option<i64>>(5)?.map(timestamp).transpose()?;
+    Ok(StoredEvent {
+        position: position(row.get(0)?)?,
+        id: row.get::<_, Option<String>>(7)?.map(EventId::from_stored),
+        event_source: EventSource::from_stored(row.get(1)?),
+        event_type: EventType::from_stored(row.get(2)?),
+        subject: Subject::from_stored(row.get(3)?),
+        time: timestamp(row.get(4)?)?,
+        recorded_time,
+        data: Bytes::copy_from_slice(row.get_ref(6)?.as_bytes().map_err(undecodable)?),
+        context: row.get::<_, Option<Vec<u8>>>(8)?.as_deref().map(context::decode).transpose()?,
+    })
 }
 
 /// Puts `parts` into the index, but for events that are gone.
-pub(super) async fn index(connection: &mut SqliteConnection, parts: &Parts) -> Result<(), sqlx::Error> {
-    let around = if parts.may_be_stale {
-        let stored = ") WHERE EXISTS (SELECT 1 FROM events WHERE id = column2)";
-        ("INSERT OR IGNORE INTO event_keys SELECT column1, column2 FROM (VALUES ", stored)
+pub(super) fn index(connection: &Connection, parts: &Parts) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(if parts.may_be_stale {
+        "INSERT OR IGNORE INTO event_keys (key_start, position) \
+         SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM events WHERE id = ?2)"
     } else {
-        ("INSERT OR IGNORE INTO event_keys VALUES ", "")
-    };
-    insert_all(connection, around, 2, &parts.entries, |parameters, (start, position)| {
-        parameters.add(start)?;
-        parameters.add(position)
-    })
-    .await?;
+        "INSERT OR IGNORE INTO event_keys (key_start, position) VALUES (?, ?)"
+    })?;
+    for (start, position) in &parts.entries {
+        insert.execute([start, position])?;
+    }
     if let Some(through) = parts.keyed_through {
         let sql = "UPDATE event_head SET keyed_through = max(keyed_through, ?) WHERE id = 1";
-        sqlx::query(sql).bind(through).execute(&mut *connection).await?;
+        connection.prepare_cached(sql)?.execute([through])?;
     }
     Ok(())
 }

@@ -1,18 +1,18 @@
 //! The keys of the newest events, which have no entries in `SQLite`'s index yet.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use crate::adapters::repository::sea_orm::append::rows::Row;
 use crate::adapters::repository::sea_orm::key_index::{START_BITS, key_start};
 
 /// Parts that a round goes through: the more, the shorter an append is held up by one.
-const PARTS: i64 = 32;
+const PARTS: usize = 32;
 
 /// Keys that start in one part.
-const PART_WIDTH: i64 = (1 << START_BITS) / PARTS;
+const PART_WIDTH: i64 = (1 << START_BITS) / 32;
 
 /// After so many events a part is due. The more, the more keys go into a page of the index at once, and the more are
-/// held in memory: half of what comes in a round, at 16 bytes and the tree around them, which is 2 MiB.
+/// held in memory: half of what comes in a round, at 17 bytes and room for as many again, which is 4 MiB at the most.
 const PART_EVENTS: u64 = 4_096;
 
 /// After so many bytes of events a part is due, too: who opens the log anew reads up to two rounds of it.
@@ -30,13 +30,13 @@ pub(super) type Entry = (i64, i64);
 /// who finds one looks for the event.
 #[derive(Debug, Default)]
 pub(super) struct NewestKeys {
-    entries: BTreeSet<Entry>,
+    entries: Entries,
     /// The head up to which `entries` are complete.
     through: i64,
     /// Whether nothing was seen above `through`.
     is_current: bool,
     /// The part of the round that comes next.
-    part: i64,
+    part: usize,
     /// The head at the beginning of the round: at its end, all up to there is in the index.
     began_at: i64,
     /// The number of deletions when all of `entries` were known to be of stored events, and that at the beginning of the
@@ -46,6 +46,15 @@ pub(super) struct NewestKeys {
     /// What came since the last part that was due.
     events: u64,
     bytes: u64,
+}
+
+/// Entries, by the parts that a round goes through.
+#[derive(Debug)]
+struct Entries {
+    /// One position for each start.
+    parts: Vec<HashMap<i64, i64>>,
+    /// The rare ones whose start is taken: by an event that is gone, or by chance.
+    others: Vec<Entry>,
 }
 
 /// What a transaction adds, which counts once it is committed.
@@ -63,7 +72,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) entries: Vec<Entry>,
-    count: i64,
+    count: usize,
     /// Up to where every event is in the index then, if that is news.
     pub(super) keyed_through: Option<i64>,
     /// The number of deletions now.
@@ -106,25 +115,58 @@ impl Batch {
         self.bytes
     }
 
-    pub(super) fn has_keys(&self) -> bool {
-        !self.entries.is_empty()
-    }
-
-    /// The starts of its keys.
-    pub(super) fn starts(&self) -> impl Iterator<Item = i64> {
-        self.entries.iter().map(|(start, _)| *start)
-    }
-
-    /// The same, where the head after it is known now.
-    pub(super) fn up_to(self, head: i64) -> Self {
-        Self { head, ..self }
-    }
-
     /// Has `parts` put into the index with it.
     pub(super) fn with(mut self, parts: Parts) -> Self {
         self.parts = parts;
         self
     }
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self { parts: (0..PARTS).map(|_| HashMap::new()).collect(), others: Vec::new() }
+    }
+}
+
+impl Extend<Entry> for Entries {
+    fn extend<T: IntoIterator<Item = Entry>>(&mut self, entries: T) {
+        for (start, position) in entries {
+            if let Some(before) = self.parts[part_of(start)].insert(start, position)
+                && before != position
+            {
+                self.others.push((start, before));
+            }
+        }
+    }
+}
+
+impl Entries {
+    fn is_empty(&self) -> bool {
+        self.parts.iter().all(HashMap::is_empty) && self.others.is_empty()
+    }
+
+    fn has(&self, start: i64) -> bool {
+        self.parts[part_of(start)].contains_key(&start)
+    }
+
+    fn positions(&self, start: i64) -> impl Iterator<Item = i64> {
+        let others = self.others.iter().filter(move |(other, _)| *other == start).map(|(_, position)| *position);
+        self.parts[part_of(start)].get(&start).copied().into_iter().chain(others)
+    }
+
+    fn of_part(&self, part: usize) -> impl Iterator<Item = Entry> {
+        let others = self.others.iter().filter(move |(start, _)| part_of(*start) == part);
+        self.parts[part].iter().map(|(start, position)| (*start, *position)).chain(others.copied())
+    }
+
+    fn clear(&mut self, part: usize) {
+        self.parts[part].clear();
+        self.others.retain(|(start, _)| part_of(*start) != part);
+    }
+}
+
+fn part_of(start: i64) -> usize {
+    usize::try_from(start / PART_WIDTH).unwrap_or_default()
 }
 
 impl NewestKeys {
@@ -159,19 +201,19 @@ impl NewestKeys {
         }
         // Once round is enough, however many they are.
         let events = u64::try_from(head.saturating_sub(after)).unwrap_or(0);
-        self.events = (self.events + events).min(PARTS.unsigned_abs() * PART_EVENTS);
+        self.events = (self.events + events).min(PARTS as u64 * PART_EVENTS);
         self.entries.extend(entries);
         (self.through, self.is_current) = (head, true);
     }
 
     /// Whether a key that starts with `start` is here.
     pub(super) fn has(&self, start: i64) -> bool {
-        self.positions(start).next().is_some()
+        self.entries.has(start)
     }
 
     /// The positions of the keys that start with `start`.
     pub(super) fn positions(&self, start: i64) -> impl Iterator<Item = i64> {
-        self.entries.range((start, i64::MIN)..=(start, i64::MAX)).map(|(_, position)| *position)
+        self.entries.positions(start)
     }
 
     /// Whether a part is to be put into the index with `batch`.
@@ -187,18 +229,19 @@ impl NewestKeys {
             if part == PARTS {
                 break;
             }
-            let starts = part * PART_WIDTH..(part + 1) * PART_WIDTH;
-            parts.entries.extend(self.entries.range((starts.start, i64::MIN)..(starts.end, i64::MIN)));
+            parts.entries.extend(self.entries.of_part(part));
             parts.count += 1;
         }
+        // In their order, neighbours share the pages that they go into.
+        parts.entries.sort_unstable();
         parts.keyed_through = (self.part + parts.count == PARTS).then_some(self.began_at);
         parts
     }
 
-    fn parts_due(&self, batch: &Batch) -> i64 {
+    fn parts_due(&self, batch: &Batch) -> usize {
         let of_events = (self.events + batch.events) / PART_EVENTS;
         let of_bytes = (self.bytes + batch.bytes) / PART_BYTES;
-        i64::try_from(of_events.max(of_bytes)).unwrap_or(i64::MAX)
+        usize::try_from(of_events.max(of_bytes)).unwrap_or(PARTS)
     }
 
     /// `batch` is committed.
@@ -209,12 +252,9 @@ impl NewestKeys {
         if !self.is_current {
             return;
         }
-        for entry in &parts.entries {
-            self.entries.remove(entry);
-        }
-        let count = parts.count.unsigned_abs();
-        self.events = self.events.saturating_sub(count * PART_EVENTS);
-        self.bytes = self.bytes.saturating_sub(count * PART_BYTES);
+        (self.part..self.part + parts.count).for_each(|part| self.entries.clear(part));
+        self.events = self.events.saturating_sub(parts.count as u64 * PART_EVENTS);
+        self.bytes = self.bytes.saturating_sub(parts.count as u64 * PART_BYTES);
         self.entries.extend(entries);
         self.through = head;
         self.part += parts.count;
@@ -231,6 +271,8 @@ impl NewestKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// A log, and an index as the database holds it.
@@ -294,7 +336,7 @@ mod tests {
     fn every_key_is_in_the_index_or_held() {
         let (mut log, mut newest) = (Log::default(), NewestKeys::default());
         newest.catch_up(Found::default());
-        let round = i64::try_from(PART_EVENTS).unwrap() * PARTS;
+        let round = i64::try_from(PART_EVENTS * PARTS as u64).unwrap();
         let mut largest = 0;
         for turn in 0.. {
             if log.head > 3 * round {
@@ -313,7 +355,8 @@ mod tests {
         log.check(&newest);
         assert!(largest < ENTRIES_AT_ONCE, "{largest} entries at once");
         assert!(log.keyed_through > log.head - 2 * round - 2_000, "{} of {}", log.keyed_through, log.head);
-        let held = i64::try_from(newest.entries.len()).unwrap();
+        let held: usize = newest.entries.parts.iter().map(HashMap::len).sum();
+        let round = usize::try_from(round).unwrap();
         assert!(held < round / 2 + round / 10, "{held} are held");
     }
 
@@ -341,7 +384,7 @@ mod tests {
             log.commit(&mut newest, log.batch(2, PART_BYTES));
         }
         log.check(&newest);
-        assert!(log.keyed_through >= 2 * PARTS, "{} of {}", log.keyed_through, log.head);
+        assert!(log.keyed_through >= 2 * i64::try_from(PARTS).unwrap(), "{} of {}", log.keyed_through, log.head);
     }
 
     #[test]
