@@ -3,6 +3,7 @@
 mod appends;
 mod log;
 pub mod operation;
+mod operation_counts;
 pub mod state;
 mod store;
 
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::adapters::metrics::appends::Appends;
 use crate::adapters::metrics::operation::{Fault, Operation};
+use crate::adapters::metrics::operation_counts::OperationCounts;
 use crate::adapters::metrics::state::State;
 use crate::adapters::metrics::store::{StoreCalls, TimedRepository};
 use crate::domain::log::LogReport;
@@ -48,8 +50,7 @@ pub struct Watched {
 pub struct Metrics {
     registry: Registry,
     meter: Meter,
-    operations: Counter<u64>,
-    errors: Counter<u64>,
+    operations: Arc<OperationCounts>,
     durations: Histogram<f64>,
     appends: Appends,
     store: StoreCalls,
@@ -73,28 +74,17 @@ impl Metrics {
             .map_err(|error| MetricsError(error.into()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("events-db");
-        // The exporter appends the unit and `_total`.
-        let operations = meter
-            .u64_counter("app_event_operations")
-            .with_description("Operations on events, over all protocols.")
-            .build();
+        let operations = Arc::new(OperationCounts::default());
+        operations.watch(&meter);
         let durations = meter
             .f64_histogram("app_event_operation_duration")
             .with_unit("s")
             .with_boundaries(DURATION_BOUNDS.to_vec())
             .with_description("Time until an operation was answered or a stream was open.")
             .build();
-        let errors = meter
-            .u64_counter("eventsdb_operation_errors")
-            .with_description("Operations that failed, by whose fault it was.")
-            .build();
-        // A counter that is there before the first error lets a rate see it.
-        for (operation, fault) in Operation::ALL.into_iter().flat_map(|o| Fault::ALL.map(|fault| (o, fault))) {
-            errors.add(0, &error_labels(operation, fault));
-        }
         let appends = Appends::new(&meter);
         let store = StoreCalls::new(&meter);
-        Ok(Self { registry, meter, operations, errors, durations, appends, store, _provider: provider })
+        Ok(Self { registry, meter, operations, durations, appends, store, _provider: provider })
     }
 
     /// Asks `watched` at every scrape. To be called once.
@@ -118,13 +108,8 @@ impl Metrics {
 
     /// Counts one operation, whose fault it was if it failed, and how long it took.
     pub fn record(&self, operation: Operation, fault: Option<Fault>, duration: Duration) {
-        let name = KeyValue::new("operation", operation.as_str());
-        let status = KeyValue::new("status", if fault.is_none() { "success" } else { "error" });
-        if let Some(fault) = fault {
-            self.errors.add(1, &error_labels(operation, fault));
-        }
-        self.operations.add(1, &[name.clone(), status]);
-        self.durations.record(duration.as_secs_f64(), &[name]);
+        self.operations.count(operation, fault);
+        self.durations.record(duration.as_secs_f64(), &[KeyValue::new("operation", operation.as_str())]);
     }
 
     /// Counts what became of a group of appends.
@@ -141,10 +126,6 @@ impl Metrics {
         }
         String::from_utf8(text).unwrap_or_default()
     }
-}
-
-fn error_labels(operation: Operation, fault: Fault) -> [KeyValue; 2] {
-    [KeyValue::new("operation", operation.as_str()), KeyValue::new("fault", fault.as_str())]
 }
 
 fn seconds(meter: &Meter, name: &'static str, description: &'static str) -> Histogram<f64> {

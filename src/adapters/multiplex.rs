@@ -12,7 +12,7 @@ use axum::routing::future::RouteFuture;
 use futures_util::future::Either;
 use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer, ResponseFuture};
 
@@ -46,32 +46,38 @@ pub fn classify(parts: &Parts) -> Protocol {
 
 /// Both interfaces as one service.
 #[derive(Debug, Clone)]
-pub struct Multiplex {
+pub struct Multiplex<R = Router> {
     /// Answers what [`classify`] calls [`Protocol::Grpc`].
     pub grpc: Router,
-    /// Answers everything else.
-    pub rest: Router,
+    /// Answers everything else; always ready, like a router.
+    pub rest: R,
 }
 
-impl Multiplex {
+impl<R: Clone> Multiplex<R> {
     /// Puts CORS in front, if any origin is allowed: outermost, since a preflight request carries no credentials.
     #[must_use]
-    pub fn with_cors(self, origins: &CorsOrigins) -> CrossOrigin {
+    pub fn with_cors(self, origins: &CorsOrigins) -> CrossOrigin<R> {
         CrossOrigin { cors: cors_layer(origins).map(|layer| layer.layer(self.clone())), plain: self }
     }
 }
 
 /// Both interfaces, perhaps behind CORS.
 #[derive(Debug, Clone)]
-pub struct CrossOrigin {
-    cors: Option<Cors<Multiplex>>,
-    plain: Multiplex,
+pub struct CrossOrigin<R = Router> {
+    cors: Option<Cors<Multiplex<R>>>,
+    plain: Multiplex<R>,
 }
 
-impl Service<Request<Body>> for CrossOrigin {
-    type Response = http::Response<Body>;
+/// The answer of either interface.
+type Answer<F> = Either<RouteFuture<Infallible>, F>;
+
+impl<R> Service<Request<Body>> for CrossOrigin<R>
+where
+    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<ResponseFuture<RouteFuture<Infallible>>, RouteFuture<Infallible>>;
+    type Future = Either<ResponseFuture<Answer<R::Future>>, Answer<R::Future>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -89,10 +95,13 @@ impl Service<Request<Body>> for CrossOrigin {
     }
 }
 
-impl Service<Request<Body>> for Multiplex {
-    type Response = http::Response<Body>;
+impl<R> Service<Request<Body>> for Multiplex<R>
+where
+    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Answer<R::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // A router is always ready: it forwards to a fresh clone of its route.
@@ -101,11 +110,12 @@ impl Service<Request<Body>> for Multiplex {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let router = match classify(&parts) {
-            Protocol::Grpc => &mut self.grpc,
-            Protocol::Rest => &mut self.rest,
-        };
-        router.call(Request::from_parts(parts, body))
+        let protocol = classify(&parts);
+        let request = Request::from_parts(parts, body);
+        match protocol {
+            Protocol::Grpc => Either::Left(self.grpc.call(request)),
+            Protocol::Rest => Either::Right(self.rest.call(request)),
+        }
     }
 }
 

@@ -28,7 +28,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::sync::watch;
-use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
+use tower::Layer;
+use tower_http::validate_request::{ValidateRequest, ValidateRequestHeader, ValidateRequestHeaderLayer};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::domain::service::EventService;
@@ -48,18 +49,22 @@ pub struct RestState {
     pub heartbeat: Duration,
 }
 
+/// The calls that need no token.
+const PUBLIC: [&str; 6] = ["/", "/health", "/livez", "/metrics", "/openapi.yaml", "/readyz"];
+
+/// What answers them.
+pub type RestService = ValidateRequestHeader<Router, Authenticate>;
+
 /// All calls. A caller without the right token learns nothing but the public ones, not even which paths there are.
-pub fn router(state: RestState) -> Router {
-    let state = Arc::new(state);
-    let public = Router::new()
+pub fn router(state: RestState) -> RestService {
+    let authenticate = Authenticate(Arc::clone(&state.authenticator));
+    let router = Router::new()
         .route("/", get(operations::index))
         .route("/openapi.yaml", get(operations::openapi))
         .route("/health", get(operations::health))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
-        .method_not_allowed_fallback(method_not_allowed);
-    let protected = Router::new()
         .route("/events", post(events::append).options(web_hook::handshake))
         .route("/events/get", get(events::get))
         .route("/events/historic", get(events::historic))
@@ -68,18 +73,22 @@ pub fn router(state: RestState) -> Router {
         .route("/subjects/delete", post(subjects::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(ValidateRequestHeaderLayer::custom(Authenticate(Arc::clone(&state.authenticator))));
-    public.merge(protected).with_state(state)
+        .with_state(Arc::new(state));
+    // Around all of them, since a layer within is a future in a box for each request.
+    ValidateRequestHeaderLayer::custom(authenticate).layer(router)
 }
 
 /// Lets in whom the authenticator lets in.
 #[derive(Clone)]
-struct Authenticate(Arc<dyn Authenticator>);
+pub struct Authenticate(Arc<dyn Authenticator>);
 
 impl<B> ValidateRequest<B> for Authenticate {
     type ResponseBody = Body;
 
     fn validate(&mut self, request: &mut http::Request<B>) -> Result<(), Response> {
+        if PUBLIC.contains(&request.uri().path()) {
+            return Ok(());
+        }
         let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
         self.0.authenticate(authorization).map_err(|error| ApiError::from(error).into_response())
     }

@@ -1,7 +1,5 @@
 //! Base64 in JSON.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
@@ -23,9 +21,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// # Errors
 /// `InvalidArgument` naming the member.
 pub fn decode_base64(name: &str, text: &str) -> Result<Bytes, ApiError> {
-    let is_break = |character| matches!(character, '\r' | '\n');
-    let text = if text.contains(is_break) { text.replace(is_break, "").into() } else { Cow::Borrowed(text) };
-    let data = BASE64.decode(text.as_bytes());
+    let data = BASE64.decode(text).or_else(|_| BASE64.decode(text.replace(['\r', '\n'], "")));
     data.map(Bytes::from).map_err(|_| ApiError::invalid(name, "must be standard base64 with padding"))
 }
 

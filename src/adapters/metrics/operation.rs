@@ -1,11 +1,12 @@
 //! Counts operations at the door, so that every protocol counts alike.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::adapters::metrics::Metrics;
@@ -162,11 +163,10 @@ impl<S> Layer<S> for OperationLayer {
 impl<S, B, R> Service<Request<B>> for OperationService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = Recorded<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -175,16 +175,35 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let operation = Operation::of(request.method(), request.uri().path());
         let started = Instant::now();
-        let answer = self.inner.call(request);
-        let metrics = Arc::clone(&self.metrics);
-        Box::pin(async move {
-            let answer = answer.await;
-            if let Some(operation) = operation {
-                let fault = answer.as_ref().map_or(Some(Fault::Server), Fault::of);
-                metrics.record(operation, fault, started.elapsed());
-            }
-            answer
-        })
+        Recorded { answer: self.inner.call(request), operation, started, metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+pin_project! {
+    /// An answer that is recorded when it is there.
+    pub struct Recorded<F> {
+        #[pin]
+        answer: F,
+        operation: Option<Operation>,
+        started: Instant,
+        metrics: Arc<Metrics>,
+    }
+}
+
+impl<F, R, E> Future for Recorded<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(context));
+        if let Some(operation) = *this.operation {
+            let fault = answer.as_ref().map_or(Some(Fault::Server), Fault::of);
+            this.metrics.record(operation, fault, this.started.elapsed());
+        }
+        Poll::Ready(answer)
     }
 }
 

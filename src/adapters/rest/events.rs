@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
@@ -36,11 +37,16 @@ const STREAM_HEADERS: [(HeaderName, &str); 3] = [
 ];
 
 /// `POST /events`.
-pub(super) async fn append(
-    State(state): State<Arc<RestState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
+pub(super) async fn append(State(state): State<Arc<RestState>>, request: Request) -> Result<Response, ApiError> {
+    let (request, is_batch) = append_request(&state, request).await?;
+    let appended = state.service.append(request).await?;
+    Ok(json(if is_batch { append_json::batch(&appended) } else { append_json::one(&appended) }))
+}
+
+/// What `request` asks for, and whether it is a batch. Takes it whole: while its head is held, the connection cannot use
+/// the memory that it lies in again.
+async fn append_request(state: &RestState, request: Request) -> Result<(AppendRequest, bool), ApiError> {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let mode = ContentMode::of(&headers)?;
     let bytes_max = request_body::body_bytes_max(state.service.limits());
     let body = request_body::read(&headers, body, bytes_max).await?;
@@ -49,8 +55,7 @@ pub(super) async fn append(
         NewEvents::Batch(events) => (events, true),
     };
     let preconditions = preconditions(&headers, &events)?;
-    let appended = state.service.append(AppendRequest { events, preconditions }).await?;
-    Ok(json(if is_batch { append_json::batch(&appended) } else { append_json::one(&appended) }))
+    Ok((AppendRequest { events, preconditions }, is_batch))
 }
 
 /// `GET /events/get`.

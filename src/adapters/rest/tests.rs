@@ -8,7 +8,7 @@ use http::Request;
 
 use super::*;
 
-async fn send(router: &Router, method: &str, uri: &str, body: impl Into<Body>) -> Response {
+async fn send(router: &RestService, method: &str, uri: &str, body: impl Into<Body>) -> Response {
     let request = Request::builder().method(method).uri(uri).header(AUTHORIZATION, TOKEN).body(body.into()).unwrap();
     router.clone().oneshot(request).await.unwrap()
 }
@@ -17,7 +17,7 @@ async fn content(response: Response) -> Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
-async fn get_json(router: &Router, uri: &str) -> (u16, Value) {
+async fn get_json(router: &RestService, uri: &str) -> (u16, Value) {
     let response = send(router, "GET", uri, Body::empty()).await;
     (response.status().as_u16(), content(response).await)
 }
