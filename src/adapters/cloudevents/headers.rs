@@ -6,6 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use crate::adapters::api_error::ApiError;
 use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of};
 use crate::adapters::cloudevents::json::is_json;
+use crate::adapters::cloudevents::own_bytes::own_bytes;
 use crate::domain::context::{DataForm, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
 
@@ -46,7 +47,7 @@ pub fn from_headers(headers: &HeaderMap, body: Bytes) -> Result<NewEvent, ApiErr
         return Err(ApiError::invalid("content-type", "must not be given more than once"));
     }
     let form = form(&body, attributes.data_content_type.as_ref());
-    attributes.event(body, form)
+    attributes.event(own_bytes(body), form)
 }
 
 /// What the data is: a body of its own says nothing but bytes and a type. An empty one is none.

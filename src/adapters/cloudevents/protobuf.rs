@@ -13,6 +13,7 @@ use super::proto::cloud_event::{CloudEventAttributeValue, Data};
 use super::proto::{CloudEvent, CloudEventBatch};
 use crate::adapters::api_error::ApiError;
 use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of};
+use crate::adapters::cloudevents::own_bytes::own_bytes;
 use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
 
@@ -75,7 +76,7 @@ pub fn from_message(message: CloudEvent) -> Result<NewEvent, ApiError> {
     }
     let (data, form) = match message.data {
         None => (Bytes::new(), DataForm::Absent),
-        Some(Data::BinaryData(data)) => (data, DataForm::Binary),
+        Some(Data::BinaryData(data)) => (own_bytes(data), DataForm::Binary),
         Some(Data::TextData(text)) => (text.into(), DataForm::Text),
         Some(Data::ProtoData(Any { type_url, value })) => (value.into(), DataForm::Protobuf { type_url }),
     };

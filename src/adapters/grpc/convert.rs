@@ -2,6 +2,7 @@
 
 use super::proto;
 use crate::adapters::api_error::ApiError;
+use crate::adapters::cloudevents::own_bytes;
 use crate::domain::attribute::{EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::{Filter, SubjectFilter};
@@ -24,7 +25,7 @@ pub(super) fn new_event(request: proto::CreateEventRequest) -> Result<NewEvent, 
         event_type: EventType::new(request.r#type).map_err(in_field("type"))?,
         subject: Subject::named(request.subject).map_err(in_field("subject"))?,
         time: None,
-        data: request.data,
+        data: own_bytes(request.data),
         context: None,
     })
 }
