@@ -145,7 +145,9 @@ impl SqliteWriter {
         self.prepare(head, Batch::of((first.get()..).zip(rows)))?;
         self.insert_rows((first.get()..).zip(rows).map(|(place, row)| (place, Some(recorded), row)))?;
         let last = last_position(first, rows.len());
-        self.move_head(head, last, Some(recorded), rows.len())?;
+        self.move_head(head, last, Some(recorded))?;
+        let placed = rows.iter().enumerate().map(|(index, row)| (last_position(first, index + 1), row));
+        self.subjects.follow(&self.connection, self.indexed, first.get() - 1, placed)?;
         let now = Timestamp::now().unix_micros() / 1_000_000;
         self.execute(NOTE, params![commit.writer.0, commit.number, last, now])?;
         Ok(recorded)
@@ -175,13 +177,10 @@ impl SqliteWriter {
         Ok(())
     }
 
-    /// Moves the head from where it was found over so many events, and lets the index by subject follow.
-    fn move_head(&mut self, from: &Head, to: i64, recorded: Option<Timestamp>, events: usize) -> Result<(), Fault> {
+    /// Moves the head from where it was found.
+    fn move_head(&self, from: &Head, to: i64, recorded: Option<Timestamp>) -> Result<(), Fault> {
         let moved = self.execute(MOVE_HEAD, (to, recorded.map(Timestamp::unix_micros), from.position))?;
-        if moved != 1 {
-            return Err(sqlx::Error::RowNotFound.into());
-        }
-        self.subjects.follow(&self.connection, self.indexed, to, events)
+        if moved == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound.into()) }
     }
 
     /// Inserts `rows` where they have their places.
@@ -194,7 +193,9 @@ impl SqliteWriter {
         }
         self.prepare(head, Batch::of(rows.iter().map(|row| (row.place, &row.row))))?;
         self.insert_rows(rows.iter().map(|row| (row.place, row.recorded, &row.row)))?;
-        self.move_head(head, last, recorded, rows.len())
+        self.move_head(head, last, recorded)?;
+        let before = rows.first().map_or(head.position, |row| row.place - 1);
+        self.subjects.follow(&self.connection, self.indexed, before, rows.iter().map(|row| (row.place, &row.row)))
     }
 
     fn last_position_of(&self, subject: &Subject) -> rusqlite::Result<Option<Position>> {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rusqlite::Connection;
 
+use crate::adapters::repository::sea_orm::append::rows::Row;
 use crate::adapters::repository::sea_orm::append::sqlite::fault::Fault;
 use crate::adapters::repository::sea_orm::append::sqlite::keys::deletions;
 use crate::adapters::repository::sea_orm::subject_index::BEHIND_MAX;
@@ -40,17 +41,21 @@ struct Round {
 }
 
 impl NewestSubjects {
-    /// Takes in what has come up to `head`, and adds entries if it is their turn; the transaction under way brings `events`,
-    /// and the index reaches up to `indexed`.
-    pub(super) fn follow(
+    /// Takes in `rows`, each with its place above `before`, and adds entries if it is their turn; the index reaches up to
+    /// `indexed`.
+    pub(super) fn follow<'r, 'e: 'r>(
         &mut self,
         connection: &Connection,
         indexed: i64,
-        head: i64,
-        events: usize,
+        before: i64,
+        rows: impl ExactSizeIterator<Item = (i64, &'r Row<'e>)>,
     ) -> Result<(), Fault> {
         self.is_touched = true;
-        self.take_in(connection, indexed, head)?;
+        self.take_in(connection, indexed, before)?;
+        let events = rows.len();
+        for (place, row) in rows {
+            self.add(row.event.subject.as_str(), place);
+        }
         if self.round.left.is_empty() && self.count >= BEHIND_MAX {
             let deletions = deletions(connection)?;
             let mut left: Vec<_> = self.waiting.drain().collect();
@@ -69,26 +74,30 @@ impl NewestSubjects {
         Ok(())
     }
 
-    /// Takes in what has come up to `head`.
-    pub(super) fn take_in(&mut self, connection: &Connection, indexed: i64, head: i64) -> Result<(), Fault> {
+    /// Takes in what is stored up to `through`.
+    pub(super) fn take_in(&mut self, connection: &Connection, indexed: i64, through: i64) -> Result<(), Fault> {
         if self.through == 0 {
             self.deletions = deletions(connection)?;
         }
         let after = self.through.max(indexed);
-        if after < head {
+        if after < through {
             let mut look = connection.prepare_cached("SELECT subject, id FROM events WHERE id > ? AND id <= ?")?;
-            let mut rows = look.query([after, head])?;
+            let mut rows = look.query([after, through])?;
             while let Some(row) = rows.next()? {
-                let (subject, position) = (row.get_ref(0)?.as_str().unwrap_or_default(), row.get(1)?);
-                match self.waiting.get_mut(subject) {
-                    Some(positions) => positions.push(position),
-                    None => _ = self.waiting.insert(subject.to_owned(), vec![position]),
-                }
-                self.count += 1;
+                self.add(row.get_ref(0)?.as_str().unwrap_or_default(), row.get(1)?);
             }
         }
-        self.through = after.max(head);
+        self.through = after.max(through);
         Ok(())
+    }
+
+    fn add(&mut self, subject: &str, position: i64) {
+        match self.waiting.get_mut(subject) {
+            Some(positions) => positions.push(position),
+            None => _ = self.waiting.insert(subject.to_owned(), vec![position]),
+        }
+        self.count += 1;
+        self.through = self.through.max(position);
     }
 
     /// The positions of `subject` here, the last one first.
