@@ -79,9 +79,11 @@ impl<S: HttpService> Connections<S> {
     pub(super) fn spawn(self: &Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
         let connections = Arc::clone(self);
         let counted = self.open.begin();
+        // Tokens of its own: each poll locks them, and connections must not wait for each other there.
+        let (stop_accepting, hard_stop) = (self.stop_accepting.child_token(), self.hard_stop.child_token());
         self.tasks.spawn(async move {
             // Cutting from outside, since hyper's own shutdown waits for ever on some connections (hyper#4170).
-            match connections.hard_stop.run_until_cancelled(connections.run(stream)).await {
+            match hard_stop.run_until_cancelled(connections.run(stream, &stop_accepting)).await {
                 Some(Ok(())) | None => {}
                 Some(Err(error)) => tracing::debug!(error = error_chain(&error), "a connection ended early"),
             }
@@ -90,15 +92,19 @@ impl<S: HttpService> Connections<S> {
     }
 
     /// The two phases are boxed one by one: the task of an idle connection keeps no room for a handshake.
-    async fn run(&self, stream: TcpStream) -> Result<(), ConnectionError> {
+    async fn run(&self, stream: TcpStream, stop: &CancellationToken) -> Result<(), ConnectionError> {
         // At shutdown nothing is lost by breaking off the first phase: nothing was asked yet.
-        let opened = self.stop_accepting.run_until_cancelled(Box::pin(self.open(stream))).await;
+        let opened = stop.run_until_cancelled(Box::pin(self.open(stream, stop))).await;
         let Some(serving) = opened else { return Ok(()) };
         serving?.await
     }
 
     /// Learns which HTTP the client speaks and returns what serves it.
-    async fn open(&self, stream: TcpStream) -> Result<Serving<'_>, ConnectionError> {
+    async fn open<'a>(
+        &'a self,
+        stream: TcpStream,
+        stop: &'a CancellationToken,
+    ) -> Result<Serving<'a>, ConnectionError> {
         let first_request_by = Instant::now() + self.limits.first_request_timeout;
         configure(&stream, &self.limits).map_err(ConnectionError::Socket)?;
         match &self.acceptor {
@@ -106,19 +112,25 @@ impl<S: HttpService> Connections<S> {
                 let detected = tokio::time::timeout(self.limits.protocol_timeout, detect(stream)).await;
                 let (version, stream) =
                     detected.map_err(|_| ConnectionError::Silent)?.map_err(ConnectionError::Socket)?;
-                Ok(self.serve(version, stream, first_request_by))
+                Ok(self.serve(version, stream, stop, first_request_by))
             }
             Some(acceptor) => {
                 let shaken = tokio::time::timeout(self.limits.tls_handshake_timeout, acceptor.accept(stream)).await;
                 let stream = shaken.map_err(|_| ConnectionError::SlowHandshake)?.map_err(ConnectionError::Handshake)?;
                 let version = HttpVersion::from_alpn(stream.get_ref().1.alpn_protocol());
-                Ok(self.serve(version, Replay::empty(stream), first_request_by))
+                Ok(self.serve(version, Replay::empty(stream), stop, first_request_by))
             }
         }
     }
 
     /// Not an `async fn`, whose future would keep room for the stream after it has moved on.
-    fn serve<T>(&self, version: HttpVersion, stream: Replay<T>, first_request_by: Instant) -> Serving<'_>
+    fn serve<'a, T>(
+        &'a self,
+        version: HttpVersion,
+        stream: Replay<T>,
+        stop: &'a CancellationToken,
+        first_request_by: Instant,
+    ) -> Serving<'a>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -127,43 +139,43 @@ impl<S: HttpService> Connections<S> {
         match version {
             HttpVersion::Http1 => {
                 let connection = Box::pin(self.http1.serve_connection(TokioIo::new(stream), service));
-                let driven = self.drive(connection, http1::Connection::graceful_shutdown, opened, first_request_by);
+                let driven = drive(connection, http1::Connection::graceful_shutdown, stop, opened, first_request_by);
                 // Given up, the connection is closed with the one response that it carries.
                 Box::pin(unless_cut(driven).map(|ended| ended.unwrap_or(Err(ConnectionError::Slow))))
             }
             HttpVersion::Http2 => {
                 let stream = stream.noting_http2_opening(opened.clone());
                 let connection = Box::pin(self.http2.serve_connection(TokioIo::new(stream), service));
-                Box::pin(self.drive(connection, http2::Connection::graceful_shutdown, opened, first_request_by))
+                Box::pin(drive(connection, http2::Connection::graceful_shutdown, stop, opened, first_request_by))
             }
         }
     }
+}
 
-    /// Runs `connection` to its end, closes it if the client shows nothing in time, and has it end once asked to stop.
-    async fn drive<C>(
-        &self,
-        mut connection: Pin<Box<C>>,
-        end_gracefully: fn(Pin<&mut C>),
-        opened: Opened,
-        first_request_by: Instant,
-    ) -> Result<(), ConnectionError>
-    where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        let mut stopping = false;
-        let mut deadline_passed = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
-                () = self.stop_accepting.cancelled(), if !stopping => {
-                    stopping = true;
-                    end_gracefully(connection.as_mut());
-                }
-                () = tokio::time::sleep_until(first_request_by), if !deadline_passed => {
-                    deadline_passed = true;
-                    if !opened.get() {
-                        return Err(ConnectionError::Silent);
-                    }
+/// Runs `connection` to its end, closes it if the client shows nothing in time, and has it end once asked to stop.
+async fn drive<C>(
+    mut connection: Pin<Box<C>>,
+    end_gracefully: fn(Pin<&mut C>),
+    stop: &CancellationToken,
+    opened: Opened,
+    first_request_by: Instant,
+) -> Result<(), ConnectionError>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut stopping = false;
+    let mut deadline_passed = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                end_gracefully(connection.as_mut());
+            }
+            () = tokio::time::sleep_until(first_request_by), if !deadline_passed => {
+                deadline_passed = true;
+                if !opened.get() {
+                    return Err(ConnectionError::Silent);
                 }
             }
         }

@@ -99,3 +99,58 @@ fn write(runtime: &Runtime, mut writer: Writer, mut queue: mpsc::UnboundedReceiv
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::adapters::repository::sea_orm::append::{Connector, RetryCounts};
+
+    const SOON: Duration = Duration::from_millis(10);
+    const LONG: Duration = Duration::from_mins(1);
+
+    async fn writer() -> WriterThread {
+        let connector = Connector::Sqlite(Box::new(SqliteConnectOptions::new()));
+        WriterThread::start(Writer::new(connector, Arc::new(RetryCounts::default()))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_no_turn_in_time_is_never_begun() {
+        let writer = writer().await;
+        let turn = writer.turn().await;
+        let (begun, never) = oneshot::channel();
+        let refused = writer.run(SOON, move |_| Box::pin(async move { begun.send(7).unwrap() })).await;
+        assert!(matches!(refused, Err(NoAnswer::NotBegun)));
+        assert!(never.await.is_err());
+        drop(turn);
+        assert_eq!(writer.run(LONG, |_| Box::pin(async { 7 })).await.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_goes_on_when_nobody_waits() {
+        let writer = writer().await;
+        let (disk, answers) = std::sync::mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        // As an embedded database does, it keeps the thread to itself.
+        let late = writer.run(SOON, move |_| {
+            Box::pin(async move {
+                let answer: i32 = answers.recv().unwrap();
+                end.send(answer).unwrap();
+            })
+        });
+        assert!(matches!(late.await, Err(NoAnswer::Unknown(_))));
+        assert!(matches!(writer.run(SOON, |_| Box::pin(async {})).await, Err(NoAnswer::NotBegun)), "it is not done");
+        disk.send(7).unwrap();
+        assert_eq!(ended.await, Ok(7));
+        assert!(writer.run(LONG, |_| Box::pin(async {})).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn panic_leaves_the_outcome_unknown_and_the_thread_alive() {
+        let writer = writer().await;
+        let torn = writer.run(LONG, |_| Box::pin(async { panic!("as the test wants") })).await;
+        assert!(matches!(torn, Err::<(), _>(NoAnswer::Unknown(_))));
+        assert_eq!(writer.run(LONG, |_| Box::pin(async { 7 })).await.ok(), Some(7));
+    }
+}

@@ -54,3 +54,19 @@ impl File {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_is_that_of_the_url() {
+        for (url, path, vfs) in [
+            ("sqlite:///var/a%20b%3F.db?mode=rwc", "/var/a b?.db", None),
+            ("sqlite://c.db?vfs=unix-excl&mode=rw", "c.db", Some("unix-excl")),
+        ] {
+            let File { path: found, vfs: found_vfs } = File::of(&url.parse().unwrap());
+            assert_eq!((found.to_str(), found_vfs.as_deref()), (Some(path), vfs), "{url}");
+        }
+    }
+}
