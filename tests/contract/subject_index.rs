@@ -6,6 +6,7 @@ use events_db::domain::append::AppendRequest;
 use events_db::ports::event_repository::ReadQuery;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
+use crate::groups::{expecting, group};
 use crate::reading::{append, event, exact, position, positions, query, read_all};
 use crate::store::Store;
 
@@ -35,6 +36,9 @@ pub(crate) async fn rows_above_the_head_get_their_entries_once(store: &Store) {
     let insert =
         "INSERT INTO events (id, source, type, subject, time, data) VALUES (17000, 'x', 'x', 'theirs', 0, 'x')";
     foreign.execute_unprepared(insert).await.unwrap();
+    let last_is_17000 = expecting(Some(17_000), event("theirs"));
+    let asked = AppendRequest { events: Vec::new(), ..last_is_17000 };
+    assert!(group(&*repository, vec![asked]).await[0].is_ok(), "a precondition sees them");
     for _ in 0..20 {
         append(&*repository, vec![event("ours"); 1_000]).await;
     }

@@ -58,6 +58,8 @@ pub(super) struct SqliteWriter {
     indexed: i64,
     /// The head, as far as this connection has seen.
     head: i64,
+    /// The highest place in use: a foreign writer's rows may be above the head.
+    highest: i64,
     newest: NewestKeys,
     subjects: NewestSubjects,
     /// What the transaction under way adds.
@@ -72,6 +74,7 @@ impl SqliteWriter {
             connection: file.open().map_err(Fault::from)?,
             indexed: 0,
             head: 0,
+            highest: 0,
             newest: NewestKeys::default(),
             subjects: NewestSubjects::default(),
             pending: None,
@@ -87,7 +90,7 @@ impl SqliteWriter {
             let recorded = recorded.and_then(|micros| Timestamp::from_unix_micros(micros).ok());
             Ok((Head { position: row.get(0)?, newest: row.get(1)?, recorded }, row.get(3)?))
         })?;
-        (self.head, self.indexed) = (head.position, indexed);
+        (self.head, self.highest, self.indexed) = (head.position, head.position.max(head.newest), indexed);
         if head.newest > head.position {
             // A foreign writer's rows, which the next events step over.
             self.newest.doubt();
@@ -211,7 +214,7 @@ impl SqliteWriter {
 
     fn last_positions_of(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, Fault> {
         if !subjects.is_empty() {
-            self.subjects.take_in(&self.connection, self.indexed, self.head)?;
+            self.subjects.take_in(&self.connection, self.indexed, self.highest)?;
         }
         Ok(subjects.iter().map(|subject| self.last_position_of(subject)).collect::<Result<_, _>>()?)
     }
