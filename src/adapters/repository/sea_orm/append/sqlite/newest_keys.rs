@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use crate::adapters::repository::sea_orm::append::rows::Row;
 use crate::adapters::repository::sea_orm::key_index::{START_BITS, key_start};
 
-/// Parts that a round goes through: the more, the shorter an append is held up by one.
-const PARTS: usize = 32;
+/// Bits at the beginning of a key that say which part it is in.
+const PART_BITS: u32 = 5;
 
-/// Keys that start in one part.
-const PART_WIDTH: i64 = (1 << START_BITS) / 32;
+/// Parts that a round goes through: the more, the shorter an append is held up by one.
+const PARTS: usize = 1 << PART_BITS;
 
 /// After so many events a part is due. The more, the more keys go into a page of the index at once, and the more are
-/// held in memory: half of what comes in a round, at 17 bytes and room for as many again, which is 4 MiB at the most.
+/// held in memory: half of what comes in a round, at 17 bytes and room for as many again, which is some 4 MiB.
 const PART_EVENTS: u64 = 4_096;
 
 /// After so many bytes of events a part is due, too: who opens the log anew reads up to two rounds of it.
@@ -166,7 +166,7 @@ impl Entries {
 }
 
 fn part_of(start: i64) -> usize {
-    usize::try_from(start / PART_WIDTH).unwrap_or_default()
+    usize::try_from(start >> (START_BITS - PART_BITS)).unwrap_or_default()
 }
 
 impl NewestKeys {
