@@ -308,3 +308,14 @@ fn plain_event_is_a_cloud_event_named_by_its_place() {
     let message = to_message(&stored(plain));
     assert_eq!((message.id.as_str(), message.data), ("7", Some(Data::BinaryData(Bytes::from_static(b"{}")))));
 }
+
+#[test]
+fn event_lets_go_of_the_buffer_that_it_came_in() {
+    let buffer = Bytes::from(vec![b'x'; 8_192]);
+    let data = buffer.slice(100..200);
+    let of_headers = from_headers(&headers(&[]), data.clone()).unwrap();
+    let of_message = from_message(message(&[], Some(Data::BinaryData(data.clone())))).unwrap();
+    for event in [of_headers, of_message] {
+        assert_eq!((event.data == data, buffer.as_ptr_range().contains(&event.data.as_ptr())), (true, false));
+    }
+}

@@ -216,6 +216,14 @@ mod tests {
     }
 
     #[test]
+    fn event_lets_go_of_the_buffer_that_it_came_in() {
+        let buffer = Bytes::from(vec![b'x'; 8_192]);
+        let data = buffer.slice(100..200);
+        let event = new_event(proto::CreateEventRequest { data: data.clone(), ..create_request() }).unwrap();
+        assert_eq!((event.data == data, buffer.as_ptr_range().contains(&event.data.as_ptr())), (true, false));
+    }
+
+    #[test]
     fn wrong_attributes_are_named() {
         for (request, detail) in [
             (proto::CreateEventRequest { source: String::new(), ..create_request() }, "source must not be empty"),
