@@ -34,6 +34,7 @@ use crate::ports::event_repository::{
 };
 
 pub use append::RetryCounts;
+use append::Unanswered;
 use connect::{Access, Store};
 pub use connect::{ConnectError, StoreConfig};
 pub use verify::Verified;
@@ -132,30 +133,37 @@ impl From<NoAnswer> for ReadError {
     }
 }
 
+/// Whoever has the writer's turn for so long holds everybody up.
+const BUSY: &str = "the writer is busy";
+
+impl From<Unanswered> for AppendError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotBegun => Self::Unavailable(BUSY.into()),
+            Unanswered::Unknown(fault) => Self::OutcomeUnknown(fault),
+        }
+    }
+}
+
+impl From<Unanswered> for RestoreError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotBegun => Self::Unavailable(BUSY.into()),
+            Unanswered::Unknown(fault) => Self::OutcomeUnknown(fault),
+        }
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl EventRepository for SeaOrmRepository {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
-        let appending = self
-            .store
-            .writer
-            .run(append::PATIENCE, move |writer| Box::pin(async move { writer.append(&requests).await }));
-        appending.await.unwrap_or_else(|error| {
-            Err(match error {
-                append::NoAnswer::NotBegun => AppendError::Unavailable("the writer is busy".into()),
-                append::NoAnswer::Unknown(fault) => AppendError::OutcomeUnknown(fault),
-            })
-        })
+        let writer = &self.store.writer;
+        writer.run(append::PATIENCE, |writer| Box::pin(async move { writer.append(&requests).await })).await?
     }
 
     async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {
-        let restoring = self.store.writer.run(append::RESTORE_PATIENCE, |writer| Box::pin(writer.restore(events)));
-        restoring.await.unwrap_or_else(|error| {
-            Err(match error {
-                append::NoAnswer::NotBegun => RestoreError::Unavailable("the writer is busy".into()),
-                append::NoAnswer::Unknown(fault) => RestoreError::OutcomeUnknown(fault),
-            })
-        })
+        self.store.writer.run(append::RESTORE_PATIENCE, |writer| Box::pin(writer.restore(events))).await?
     }
 
     async fn get(&self, position: Position) -> Result<Option<StoredEvent>, ReadError> {

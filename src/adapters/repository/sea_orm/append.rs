@@ -27,7 +27,7 @@ pub(super) use restore::PATIENCE as RESTORE_PATIENCE;
 pub(super) use rows::Key;
 pub(super) use rows::key as key_of;
 use rows::rows;
-pub(super) use thread::{NoAnswer, WriterThread};
+pub(super) use thread::{Unanswered, WriterThread};
 
 /// How long the database may take for a group, repetitions and all.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);

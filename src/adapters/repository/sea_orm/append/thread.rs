@@ -24,7 +24,7 @@ pub(in crate::adapters::repository::sea_orm) struct WriterThread {
 }
 
 /// Why there is no answer.
-pub(in crate::adapters::repository::sea_orm) enum NoAnswer {
+pub(in crate::adapters::repository::sea_orm) enum Unanswered {
     /// The work was not begun and never will be.
     NotBegun,
     /// The work was begun, and goes on or has panicked.
@@ -61,17 +61,17 @@ impl WriterThread {
         &self,
         patience: Duration,
         work: impl for<'w> FnOnce(&'w mut Writer) -> BoxFuture<'w, T> + Send + 'static,
-    ) -> Result<T, NoAnswer> {
+    ) -> Result<T, Unanswered> {
         let deadline = Instant::now() + patience;
-        let Ok(turn) = tokio::time::timeout_at(deadline, self.turn()).await else { return Err(NoAnswer::NotBegun) };
+        let Ok(turn) = tokio::time::timeout_at(deadline, self.turn()).await else { return Err(Unanswered::NotBegun) };
         let (answer, answered) = oneshot::channel();
         if self.work.send(answering(work, answer, turn)).is_err() {
-            return Err(NoAnswer::NotBegun);
+            return Err(Unanswered::NotBegun);
         }
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_dropped)) => Err(NoAnswer::Unknown("the writer has panicked".into())),
-            Err(late) => Err(NoAnswer::Unknown(late.into())),
+            Ok(Err(_dropped)) => Err(Unanswered::Unknown("the writer has panicked".into())),
+            Err(late) => Err(Unanswered::Unknown(late.into())),
         }
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         let turn = writer.turn().await;
         let (begun, never) = oneshot::channel();
         let refused = writer.run(SOON, move |_| Box::pin(async move { begun.send(7).unwrap() })).await;
-        assert!(matches!(refused, Err(NoAnswer::NotBegun)));
+        assert!(matches!(refused, Err(Unanswered::NotBegun)));
         assert!(never.await.is_err());
         drop(turn);
         assert_eq!(writer.run(LONG, |_| Box::pin(async { 7 })).await.ok(), Some(7));
@@ -139,8 +139,8 @@ mod tests {
                 end.send(answer).unwrap();
             })
         });
-        assert!(matches!(late.await, Err(NoAnswer::Unknown(_))));
-        assert!(matches!(writer.run(SOON, |_| Box::pin(async {})).await, Err(NoAnswer::NotBegun)), "it is not done");
+        assert!(matches!(late.await, Err(Unanswered::Unknown(_))));
+        assert!(matches!(writer.run(SOON, |_| Box::pin(async {})).await, Err(Unanswered::NotBegun)), "it is not done");
         disk.send(7).unwrap();
         assert_eq!(ended.await, Ok(7));
         assert!(writer.run(LONG, |_| Box::pin(async {})).await.is_ok());
@@ -150,7 +150,7 @@ mod tests {
     async fn panic_leaves_the_outcome_unknown_and_the_thread_alive() {
         let writer = writer().await;
         let torn = writer.run(LONG, |_| Box::pin(async { panic!("as the test wants") })).await;
-        assert!(matches!(torn, Err::<(), _>(NoAnswer::Unknown(_))));
+        assert!(matches!(torn, Err::<(), _>(Unanswered::Unknown(_))));
         assert_eq!(writer.run(LONG, |_| Box::pin(async { 7 })).await.ok(), Some(7));
     }
 }

@@ -50,12 +50,10 @@ pub(super) fn may_be_stored<'k>(
     newest: &NewestKeys,
     keys: impl Iterator<Item = &'k Key>,
 ) -> rusqlite::Result<bool> {
-    let mut starts: Vec<i64> = keys.map(key_start).collect();
+    let starts = starts(keys);
     if starts.iter().any(|start| newest.has(*start)) {
         return Ok(true);
     }
-    // In their order, neighbours share the pages that they are looked for in.
-    starts.sort_unstable();
     let mut look_up = connection.prepare_cached(LOOK_UP)?;
     for start in starts {
         if look_up.exists([start])? {
@@ -67,8 +65,7 @@ pub(super) fn may_be_stored<'k>(
 
 /// The stored events that have one of `keys`; `newest` must be current.
 pub(super) fn stored(connection: &Connection, newest: &NewestKeys, keys: &[Key]) -> Result<Vec<StoredEvent>, Fault> {
-    let mut starts: Vec<i64> = keys.iter().map(key_start).collect();
-    starts.sort_unstable();
+    let starts = starts(keys.iter());
     let mut positions: Vec<i64> = starts.iter().flat_map(|start| newest.positions(*start)).collect();
     let mut look_up = connection.prepare_cached(LOOK_UP)?;
     for start in starts {
@@ -95,6 +92,13 @@ pub(super) fn stored(connection: &Connection, newest: &NewestKeys, keys: &[Key])
         }
     }
     Ok(events)
+}
+
+/// The starts of `keys`. In their order, neighbours share the pages that they are looked for in.
+fn starts<'k>(keys: impl Iterator<Item = &'k Key>) -> Vec<i64> {
+    let mut starts: Vec<i64> = keys.map(key_start).collect();
+    starts.sort_unstable();
+    starts
 }
 
 /// Reads a row of [`EVENT_COLUMNS`].
