@@ -52,7 +52,7 @@ pub struct RestState {
 /// The calls that need no token.
 const PUBLIC: [&str; 6] = ["/", "/health", "/livez", "/metrics", "/openapi.yaml", "/readyz"];
 
-/// What answers them.
+/// What answers the calls of [`router`].
 pub type RestService = ValidateRequestHeader<Router, Authenticate>;
 
 /// All calls. A caller without the right token learns nothing but the public ones, not even which paths there are.
