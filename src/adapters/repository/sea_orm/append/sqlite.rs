@@ -5,6 +5,7 @@
 
 mod checkpointer;
 mod fault;
+mod index_filter;
 mod keys;
 mod newest_keys;
 mod newest_subjects;
@@ -24,6 +25,7 @@ use crate::adapters::repository::sea_orm::append::connection::{
 use crate::adapters::repository::sea_orm::append::rows::{Key, PlacedRow, Row};
 use crate::adapters::repository::sea_orm::append::sqlite::checkpointer::Checkpointer;
 use crate::adapters::repository::sea_orm::append::sqlite::fault::Fault;
+use crate::adapters::repository::sea_orm::append::sqlite::index_filter::IndexFilter;
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Batch, NewestKeys};
 use crate::adapters::repository::sea_orm::append::sqlite::newest_subjects::NewestSubjects;
 use crate::adapters::repository::sea_orm::append::sqlite::open::File;
@@ -61,6 +63,7 @@ pub(super) struct SqliteWriter {
     /// The highest place in use: a foreign writer's rows may be above the head.
     highest: i64,
     newest: NewestKeys,
+    indexed_keys: IndexFilter,
     subjects: NewestSubjects,
     /// What the transaction under way adds.
     pending: Option<Batch>,
@@ -76,6 +79,7 @@ impl SqliteWriter {
             head: 0,
             highest: 0,
             newest: NewestKeys::default(),
+            indexed_keys: IndexFilter::new(file.clone()),
             subjects: NewestSubjects::default(),
             pending: None,
             checkpointer: Checkpointer::new(file),
@@ -95,6 +99,12 @@ impl SqliteWriter {
             // A foreign writer's rows, which the next events step over.
             self.newest.doubt();
         }
+        self.newest.meet(head.position);
+        if self.newest.is_current() {
+            self.indexed_keys.tend(head.position);
+        } else {
+            self.indexed_keys.doubt();
+        }
         Ok(head)
     }
 
@@ -102,7 +112,8 @@ impl SqliteWriter {
         let head = self.begin()?;
         if rows.iter().any(|row| row.key.is_some()) {
             keys::catch_up(&self.connection, &mut self.newest, head.position)?;
-            if keys::may_be_stored(&self.connection, &self.newest, rows.iter().filter_map(|row| row.key.as_ref()))? {
+            let keys = rows.iter().filter_map(|row| row.key.as_ref());
+            if keys::may_be_stored(&self.connection, &self.newest, &self.indexed_keys, keys)? {
                 return Err(Noticed::Stored.into());
             }
         }
@@ -118,16 +129,16 @@ impl SqliteWriter {
             return Ok(false);
         }
         keys::catch_up(&self.connection, &mut self.newest, head.position)?;
-        Ok(!keys::stored(&self.connection, &self.newest, &keys)?.is_empty())
+        Ok(!keys::stored(&self.connection, &self.newest, &self.indexed_keys, &keys)?.is_empty())
     }
 
     /// Makes the indexes ready for `batch`, whose keys are new.
     fn prepare(&mut self, head: &Head, batch: Batch) -> Result<(), Fault> {
-        self.newest.meet(head.position);
         let batch = if self.newest.is_due(&batch) {
             keys::catch_up(&self.connection, &mut self.newest, head.position)?;
             let parts = self.newest.due(&batch, keys::deletions(&self.connection)?);
             keys::index(&self.connection, &parts)?;
+            self.indexed_keys.add(&parts.entries);
             batch.with(parts)
         } else {
             batch
@@ -273,7 +284,7 @@ impl WriterConnection for SqliteWriter {
             return Ok(Vec::new());
         }
         keys::catch_up(&self.connection, &mut self.newest, self.head)?;
-        Ok(keys::stored(&self.connection, &self.newest, keys)?)
+        Ok(keys::stored(&self.connection, &self.newest, &self.indexed_keys, keys)?)
     }
 
     async fn last_positions(&mut self, subjects: &[&Subject]) -> Result<Vec<Option<Position>>, sqlx::Error> {

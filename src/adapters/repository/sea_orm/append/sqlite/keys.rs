@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 
 use crate::adapters::repository::sea_orm::append::rows::{Key, key};
 use crate::adapters::repository::sea_orm::append::sqlite::fault::Fault;
+use crate::adapters::repository::sea_orm::append::sqlite::index_filter::IndexFilter;
 use crate::adapters::repository::sea_orm::append::sqlite::newest_keys::{Found, NewestKeys, Parts};
 use crate::adapters::repository::sea_orm::append::sqlite::one;
 use crate::adapters::repository::sea_orm::context;
@@ -48,6 +49,7 @@ pub(super) fn deletions(connection: &Connection) -> rusqlite::Result<i64> {
 pub(super) fn may_be_stored<'k>(
     connection: &Connection,
     newest: &NewestKeys,
+    indexed: &IndexFilter,
     keys: impl Iterator<Item = &'k Key>,
 ) -> rusqlite::Result<bool> {
     let starts = starts(keys);
@@ -55,7 +57,7 @@ pub(super) fn may_be_stored<'k>(
         return Ok(true);
     }
     let mut look_up = connection.prepare_cached(LOOK_UP)?;
-    for start in starts {
+    for start in starts.into_iter().filter(|start| indexed.may_have(*start)) {
         if look_up.exists([start])? {
             return Ok(true);
         }
@@ -64,11 +66,16 @@ pub(super) fn may_be_stored<'k>(
 }
 
 /// The stored events that have one of `keys`; `newest` must be current.
-pub(super) fn stored(connection: &Connection, newest: &NewestKeys, keys: &[Key]) -> Result<Vec<StoredEvent>, Fault> {
+pub(super) fn stored(
+    connection: &Connection,
+    newest: &NewestKeys,
+    indexed: &IndexFilter,
+    keys: &[Key],
+) -> Result<Vec<StoredEvent>, Fault> {
     let starts = starts(keys.iter());
     let mut positions: Vec<i64> = starts.iter().flat_map(|start| newest.positions(*start)).collect();
     let mut look_up = connection.prepare_cached(LOOK_UP)?;
-    for start in starts {
+    for start in starts.into_iter().filter(|start| indexed.may_have(*start)) {
         let mut found = look_up.query([start])?;
         while let Some(row) = found.next()? {
             positions.push(row.get(0)?);

@@ -8,9 +8,9 @@ use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 
 use crate::adapters::repository::sea_orm::connect::{SQLITE_BUSY_TIMEOUT, SQLITE_CHECKPOINT_PAGES};
 
-/// How many KiB of pages, as SQLite counts them, the connection that appends keeps for itself. Keys are looked up all over
-/// the index by key; with the usual 2 MiB nearly each look-up would read a page.
-const CACHE: i64 = -32_768;
+/// How many KiB of pages, as SQLite counts them, a connection keeps for itself: those of the index by key and by subject
+/// that are written again and again. With more, each commit takes longer, as most of them look through all pages held.
+const CACHE: i64 = -8_192;
 
 /// Statements that stay prepared, more than there are.
 const STATEMENTS: usize = 32;
