@@ -105,7 +105,7 @@ pub async fn serve<S: HttpService>(
 ) {
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    let connections = Connections::new(service, certificate.as_ref(), limits, open, &shutdown, tasks.clone());
+    let connections = Connections::new(service, certificate.as_ref(), limits, open.clone(), &shutdown, tasks.clone());
     let connections = Arc::new(connections);
     for Listener(socket) in listeners {
         tasks.spawn(accept::accept_until_stopped(socket, Arc::clone(&places), Arc::clone(&connections)));
@@ -118,7 +118,7 @@ pub async fn serve<S: HttpService>(
     }
     let drained = hard_stop.run_until_cancelled(tokio::time::timeout(drain_timeout, tasks.wait())).await;
     if !matches!(drained, Some(Ok(()))) {
-        tracing::warn!(left = tasks.len(), "cut the connections that did not end in time");
+        tracing::warn!(left = open.count(), "cut the connections that did not end in time");
         hard_stop.cancel();
         tasks.wait().await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::HttpService;
 use super::connection::Connections;
@@ -14,24 +15,46 @@ use crate::error_chain::error_chain;
 /// After an error of ours, such as no file descriptor left: trying again at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
-/// Accepts while there is a place free, until the connections are to stop; then closes the socket.
+/// Accepts while there is a place free, until the connections are to stop; then closes the socket, and returns when every
+/// connection has ended or was cut.
 pub(super) async fn accept_until_stopped<S: HttpService>(
     socket: TcpListener,
     places: Arc<Semaphore>,
     connections: Arc<Connections<S>>,
 ) {
     let stop = connections.stop_accepting().clone();
-    let accepting = async {
-        loop {
-            // The place comes first: a connection that cannot be served waits in the kernel and costs us nothing.
+    let mut open = JoinSet::new();
+    stop.run_until_cancelled(accept(socket, places, &connections, &mut open)).await;
+    connections.hard_stop().run_until_cancelled(async { while open.join_next().await.is_some() {} }).await;
+    // From outside, since hyper's own shutdown waits for ever on some connections (hyper#4170).
+    open.shutdown().await;
+}
+
+async fn accept<S: HttpService>(
+    socket: TcpListener,
+    places: Arc<Semaphore>,
+    connections: &Arc<Connections<S>>,
+    open: &mut JoinSet<()>,
+) {
+    loop {
+        // The place comes first: a connection that cannot be served waits in the kernel and costs us nothing.
+        let accepting = async {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            match socket.accept().await {
-                Ok((stream, _)) => connections.spawn(stream, place),
-                Err(error) => pause_after(&error).await,
+            (socket.accept().await, place)
+        };
+        tokio::pin!(accepting);
+        let (accepted, place) = loop {
+            tokio::select! {
+                accepted = &mut accepting => break accepted,
+                // One that has ended gives its memory back.
+                Some(_) = open.join_next() => {}
             }
+        };
+        match accepted {
+            Ok((stream, _)) => connections.spawn(stream, place, open),
+            Err(error) => pause_after(&error).await,
         }
-    };
-    stop.run_until_cancelled(accepting).await;
+    }
 }
 
 async fn pause_after(error: &io::Error) {

@@ -17,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,6 @@ pub(super) struct Connections<S> {
     open: OpenConnections,
     stop_accepting: CancellationToken,
     hard_stop: CancellationToken,
-    tasks: TaskTracker,
 }
 
 impl<S: HttpService> Connections<S> {
@@ -57,7 +57,7 @@ impl<S: HttpService> Connections<S> {
         shutdown: &Shutdown,
         tasks: TaskTracker,
     ) -> Self {
-        let executor = TrackedExecutor { tasks: tasks.clone(), hard_stop: shutdown.hard_stop.clone() };
+        let executor = TrackedExecutor { tasks, hard_stop: shutdown.hard_stop.clone() };
         Self {
             service,
             acceptor: certificate.map(|certificate| TlsAcceptor::from(Arc::new(certificate.server_config()))),
@@ -67,7 +67,6 @@ impl<S: HttpService> Connections<S> {
             open,
             stop_accepting: shutdown.stop_accepting.clone(),
             hard_stop: shutdown.hard_stop.clone(),
-            tasks,
         }
     }
 
@@ -75,17 +74,19 @@ impl<S: HttpService> Connections<S> {
         &self.stop_accepting
     }
 
-    /// Serves `stream` in a task of its own, which gives `place` back.
-    pub(super) fn spawn(self: &Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
+    pub(super) fn hard_stop(&self) -> &CancellationToken {
+        &self.hard_stop
+    }
+
+    /// Serves `stream` in a task of `open`, which gives `place` back.
+    pub(super) fn spawn(self: &Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit, open: &mut JoinSet<()>) {
         let connections = Arc::clone(self);
         let counted = self.open.begin();
-        // Tokens of its own: each poll locks them, and connections must not wait for each other there.
-        let (stop_accepting, hard_stop) = (self.stop_accepting.child_token(), self.hard_stop.child_token());
-        self.tasks.spawn(async move {
-            // Cutting from outside, since hyper's own shutdown waits for ever on some connections (hyper#4170).
-            match hard_stop.run_until_cancelled(connections.run(stream, &stop_accepting)).await {
-                Some(Ok(())) | None => {}
-                Some(Err(error)) => tracing::debug!(error = error_chain(&error), "a connection ended early"),
+        // A token of its own: each poll locks it, and connections must not wait for each other there.
+        let stop_accepting = self.stop_accepting.child_token();
+        open.spawn(async move {
+            if let Err(error) = connections.run(stream, &stop_accepting).await {
+                tracing::debug!(error = error_chain(&error), "a connection ended early");
             }
             drop((counted, place));
         });

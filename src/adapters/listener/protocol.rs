@@ -3,6 +3,7 @@
 //! hyper's own detection waits without a limit for a client that sends half of the HTTP/2 preface.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,10 @@ const PREFACE_BYTES: usize = 24;
 
 /// The preface and the head of the SETTINGS frame that must follow it.
 const HTTP2_OPENING_BYTES: usize = PREFACE_BYTES + 9;
+
+/// Bytes in several pieces that are put together before they are written: so few are copied sooner than the system goes
+/// through a list of pieces.
+const JOINED_BYTES_MAX: usize = 2_048;
 
 /// The version of HTTP that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +140,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Replay<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        let inner = Pin::new(&mut self.inner);
+        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        if slices.len() < 2 || bytes > JOINED_BYTES_MAX {
+            return inner.poll_write_vectored(cx, slices);
+        }
+        let mut joined = [MaybeUninit::uninit(); JOINED_BYTES_MAX];
+        let mut joined = ReadBuf::uninit(&mut joined);
+        for slice in slices {
+            joined.put_slice(slice);
+        }
+        inner.poll_write(cx, joined.filled())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -187,6 +202,67 @@ mod tests {
     async fn detect_fails_if_the_client_leaves_undecided() {
         assert_eq!(detected(&[]).await.0, None);
         assert_eq!(detected(&[&HTTP2_PREFACE[..23]]).await.0, None);
+    }
+
+    /// Notes how much each call has written.
+    #[derive(Default)]
+    struct Calls {
+        bytes: Vec<u8>,
+        of_pieces: Vec<usize>,
+        of_one: Vec<usize>,
+    }
+
+    impl AsyncWrite for Calls {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.of_one.push(bytes.len());
+            self.bytes.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let before = self.bytes.len();
+            for slice in slices {
+                self.bytes.extend_from_slice(slice);
+            }
+            let bytes = self.bytes.len() - before;
+            self.of_pieces.push(bytes);
+            Poll::Ready(Ok(bytes))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn few_bytes_in_pieces_are_written_as_one() {
+        let mut stream = Replay::empty(Calls::default());
+        let most = vec![b'm'; JOINED_BYTES_MAX - 2];
+        for (pieces, bytes) in [
+            (&[&b"1a"[..], b"data", b"\r\n"][..], 8),
+            (&[b"a", &most, b"z"], JOINED_BYTES_MAX),
+            (&[b"a", &most, b"yz"], JOINED_BYTES_MAX + 1),
+            (&[b"alone"], 5),
+        ] {
+            let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            assert_eq!(stream.write_vectored(&pieces).await.unwrap(), bytes);
+        }
+        let Calls { bytes, of_pieces, of_one } = stream.inner;
+        assert_eq!(of_one, [8, JOINED_BYTES_MAX]);
+        assert_eq!(of_pieces, [JOINED_BYTES_MAX + 1, 5]);
+        assert!(bytes.starts_with(b"1adata\r\nam") && bytes.ends_with(b"myzalone"));
     }
 
     #[tokio::test]
