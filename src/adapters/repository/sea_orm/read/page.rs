@@ -7,6 +7,9 @@ use crate::adapters::repository::sea_orm::row::EVENT_COLUMNS;
 use crate::domain::event::StoredEvent;
 use crate::domain::position::Position;
 
+/// A page that has so many of its parts is full enough not to be gone on with.
+const FULL_PARTS: (usize, usize) = (15, 16);
+
 /// Rows asked for at least, however large the events before them were.
 const CHUNK_MIN: usize = 2;
 
@@ -78,7 +81,13 @@ impl<T: Item> Filling<T> {
     pub(super) fn chunk(&self, mean_bytes: usize) -> usize {
         let fitting = self.bytes_max.saturating_sub(self.bytes) / self.mean_bytes().unwrap_or(mean_bytes).max(1);
         // One that does not fit tells that the page is full.
-        (fitting.saturating_add(fitting / 16).saturating_add(1)).max(CHUNK_MIN).min(self.limit_left())
+        fitting.saturating_add(1).max(CHUNK_MIN).min(self.limit_left())
+    }
+
+    /// Ends the page, which has more behind it, if nearly no room is left.
+    pub(super) fn cut_if_nearly_full(&mut self) {
+        let (parts, whole) = FULL_PARTS;
+        self.is_cut |= !self.items.is_empty() && self.bytes >= self.bytes_max / whole * parts;
     }
 
     /// How large its items are.
@@ -110,12 +119,26 @@ mod tests {
     fn asks_for_about_as_many_rows_as_there_is_room_for() {
         for (limit, bytes_max, mean_bytes, chunk) in [
             (1_000, usize::MAX, 300, 1_000),
-            (1_000, 262_144, 300, 928),
+            (1_000, 262_144, 300, 874),
             (1_000, 262_144, 1_048_576, 2),
             (1, 262_144, 1_048_576, 1),
             (1_000, 0, 0, 2),
         ] {
             assert_eq!(Filling::<Position>::room(limit, bytes_max).chunk(mean_bytes), chunk);
         }
+    }
+
+    #[test]
+    fn page_that_is_nearly_full_is_not_gone_on_with() {
+        for (bytes, is_cut) in [(0, false), (14, false), (15, true), (16, true)] {
+            let mut page = Filling::<Position>::room(1_000, 16);
+            page.push(Position::FIRST);
+            page.bytes = bytes;
+            page.cut_if_nearly_full();
+            assert_eq!(page.is_full(), is_cut, "{bytes} bytes");
+        }
+        let mut page = Filling::<Position>::room(1_000, 0);
+        page.cut_if_nearly_full();
+        assert!(!page.is_full(), "a page without items leads nowhere");
     }
 }

@@ -181,7 +181,7 @@ async fn in_chunks<T: Item>(
         selection.parameters.get_or_insert_default().push(limit.into());
         match fetch(reader, selection, is_packed, page).await? {
             Fetched::Rows(count) if count < chunk => return Ok(()),
-            Fetched::Rows(_) => {}
+            Fetched::Rows(_) => page.cut_if_nearly_full(),
             Fetched::Large => is_packed = false,
         }
         if page.is_full() {
