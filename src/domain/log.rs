@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,9 @@ pub use readers::{Protocol, ProtocolReaders, ReadersReport};
 use tail::{Tail, TailPage};
 pub use tailer::Cause;
 use tailer::Causes;
+
+/// Readers that may read stretches of the store at once: each of them holds up to two, of 2 MiB.
+const STRETCHES_MAX: usize = 8;
 
 /// What was read at once.
 #[derive(Debug, Clone)]
@@ -73,6 +76,7 @@ pub(in crate::domain) struct Log {
     repository: Arc<dyn EventRepository>,
     tail: RwLock<Tail>,
     readers: Arc<Readers>,
+    stretches: Arc<Semaphore>,
     /// The newest state of the log that is known to be committed.
     known: watch::Sender<LogState>,
     /// Every match up to here was announced; 0 is before the first event.
@@ -100,6 +104,7 @@ impl Log {
             repository,
             tail: RwLock::new(Tail::new(tail_bytes_max)),
             readers: Arc::default(),
+            stretches: Arc::new(Semaphore::new(STRETCHES_MAX)),
             known: watch::Sender::new(LogState::default()),
             announced: AtomicI64::new(0),
             feed: Feed::default(),
@@ -199,6 +204,11 @@ impl Log {
         let Page { events, reached } = self.repository.read(query.clone()).await?;
         let events = events.into_iter().map(|event| Arc::new(LogEvent::alone(event))).collect();
         Ok(LogPage { events, reached, is_from_store: true })
+    }
+
+    /// Allows a reader to read more than a page of the store at once, unless enough others do.
+    pub(in crate::domain) fn allow_stretches(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.stretches).try_acquire_owned().ok()
     }
 
     /// The place up to which events are in memory: no match above it is missed by who is registered before asking.

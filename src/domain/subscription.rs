@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,6 +23,13 @@ pub const PAGE_EVENTS_MAX: usize = 1_000;
 
 /// Bytes in a page at the most: what a reader that stopped taking costs the process.
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Events and bytes that are read from the store at once for one of the few readers that may: each statement has costs that
+/// do not depend on what it finds, and those of `InnoDB` are a good part of a page's.
+const STRETCH: (usize, usize) = (8 * PAGE_EVENTS_MAX, 8 * PAGE_BYTES_MAX);
+
+/// Pages of the store that a reader has taken before it may have stretches.
+const STRETCH_AFTER_PAGES: usize = 4;
 
 /// First and longest wait before a failed read is repeated.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -57,7 +65,7 @@ pub struct SubscriptionRequest {
 /// What a reader gets.
 #[derive(Debug, Clone)]
 pub enum SubscriptionItem {
-    /// The next matching events, never empty, positions strictly ascending.
+    /// The next matching events, never empty, positions strictly ascending; a page at the most.
     Events(Vec<Arc<LogEvent>>),
     /// The last events of the next subjects, never empty, subjects ascending by bytes. A reader that is cut before
     /// `CaughtUp` has to begin anew.
@@ -134,8 +142,17 @@ struct Ahead {
     page: AbortOnDropHandle<Result<LogPage, ReadError>>,
 }
 
-/// An open subscription. Holds its slot until it is dropped, and no more than one page in memory, two while it catches up
-/// from the store.
+/// What was read and is not given yet.
+struct Held {
+    events: vec::IntoIter<Arc<LogEvent>>,
+    /// How far the look at the log came.
+    reached: Option<Position>,
+    /// Whether there is more in the store.
+    is_on_store: bool,
+}
+
+/// An open subscription. Holds its slot until it is dropped, and no more than one page in memory; while it catches up from
+/// the store two, or two stretches if it is one of the few that may.
 pub struct Subscription {
     log: Arc<Log>,
     registration: Registration,
@@ -150,6 +167,11 @@ pub struct Subscription {
     not_before: Option<Timestamp>,
     live_page_events: usize,
     phase: Phase,
+    held: Held,
+    /// Pages of the store that were taken.
+    store_pages: usize,
+    /// Allows to read stretches.
+    stretches: Option<OwnedSemaphorePermit>,
     /// Boxed, since most of the time there is none.
     ahead: Option<Box<Ahead>>,
     heartbeat: Heartbeat,
@@ -208,6 +230,9 @@ impl Subscription {
             not_before: beginning.not_before,
             live_page_events: pages.live_events,
             phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
+            held: Held { events: Vec::new().into_iter(), reached: beginning.after, is_on_store: false },
+            store_pages: 0,
+            stretches: None,
             ahead: None,
             heartbeat: Heartbeat::new(heartbeat),
         }
@@ -287,15 +312,22 @@ impl Subscription {
             }
         }
         loop {
-            while let Some(through) = self.through.filter(|through| self.query.after < Some(*through)) {
-                let events = self.read_page(through).await?;
-                if !events.is_empty() {
-                    return Ok(Some(SubscriptionItem::Events(events)));
-                }
+            if self.held.is_on_store {
+                // A reader with room takes page after page. The others go first, and so does the next question to the
+                // store: what a task spawns waits for it, where no other thread would take it away.
+                tokio::task::yield_now().await;
+            }
+            if let Some(events) = self.give() {
+                return Ok(Some(SubscriptionItem::Events(events)));
+            }
+            if let Some(through) = self.through.filter(|through| self.query.after < Some(*through)) {
+                self.read_page(through).await?;
+                continue;
             }
             if self.phase != Phase::Live {
                 self.phase = Phase::Live;
-                self.query.limit = self.live_page_events.min(PAGE_EVENTS_MAX);
+                (self.query.limit, self.query.bytes_max) = (self.live_page_events.min(PAGE_EVENTS_MAX), PAGE_BYTES_MAX);
+                self.stretches = None;
                 return Ok(Some(SubscriptionItem::CaughtUp(self.query.after)));
             }
             let Some(first) = self.registration.take_announced() else { return Ok(None) };
@@ -305,15 +337,34 @@ impl Subscription {
         }
     }
 
-    async fn read_page(&mut self, through: Position) -> Result<Vec<Arc<LogEvent>>, ReadError> {
+    /// The next events of what was read, up to a page of them.
+    fn give(&mut self) -> Option<Vec<Arc<LogEvent>>> {
+        let mut bytes = 0;
+        let fitting = self.held.events.as_slice().iter().take(PAGE_EVENTS_MAX).take_while(|event| {
+            bytes += event.stored().size_bytes();
+            bytes <= PAGE_BYTES_MAX
+        });
+        let count = fitting.count().max(1);
+        let events: Vec<_> = if count >= self.held.events.len() {
+            // An iterator that is used up would still hold the memory of what it had.
+            std::mem::take(&mut self.held.events).collect()
+        } else {
+            self.held.events.by_ref().take(count).collect()
+        };
+        let last = events.last()?.stored().position;
+        let is_all = self.held.events.as_slice().is_empty();
+        let reached = if is_all { self.held.reached } else { Some(last) };
+        self.registration.note_progress(reached, self.held.is_on_store || !is_all);
+        Some(events)
+    }
+
+    async fn read_page(&mut self, through: Position) -> Result<(), ReadError> {
         self.query.through = through;
         let LogPage { mut events, reached, is_from_store } = self.next_page().await?;
         self.query.after = Some(reached);
-        self.registration.note_progress(Some(reached), is_from_store && reached < through);
-        if events.len() >= self.query.limit && self.phase != Phase::Live {
-            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
-        }
-        if is_from_store && reached < through && !events.is_empty() {
+        let is_on_store = is_from_store && reached < through;
+        self.grow(events.len(), is_on_store);
+        if is_on_store && !events.is_empty() {
             self.read_ahead();
         }
         if let Some(not_before) = self.not_before {
@@ -323,7 +374,28 @@ impl Subscription {
                 self.not_before = None;
             }
         }
-        Ok(events)
+        if events.is_empty() {
+            self.registration.note_progress(Some(reached), is_on_store);
+        }
+        self.held = Held { events: events.into_iter(), reached: Some(reached), is_on_store };
+        Ok(())
+    }
+
+    /// Has more read at once, for a reader that has taken `events` and finds more in the store if `is_on_store`.
+    fn grow(&mut self, events: usize, is_on_store: bool) {
+        if self.phase == Phase::Live {
+            return;
+        }
+        if events >= self.query.limit {
+            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX.max(self.query.limit));
+        }
+        self.store_pages += usize::from(is_on_store);
+        if is_on_store && self.store_pages >= STRETCH_AFTER_PAGES && self.stretches.is_none() {
+            self.stretches = self.log.allow_stretches();
+        }
+        if self.stretches.is_some() {
+            (self.query.limit, self.query.bytes_max) = STRETCH;
+        }
     }
 
     /// The page that `query` selects, perhaps read already.
@@ -406,3 +478,6 @@ impl Heartbeat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
