@@ -1,5 +1,7 @@
 //! One reader's way through the log: catch-up and live in one loop.
 
+mod heartbeat;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::vec;
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,6 +17,7 @@ use crate::domain::attribute::Subject;
 use crate::domain::filter::Filter;
 use crate::domain::log::{Log, LogEvent, LogPage, Protocol, Registration};
 use crate::domain::position::Position;
+use crate::domain::subscription::heartbeat::Heartbeat;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::{LatestPage, LatestQuery, Order, ReadError, ReadQuery};
 
@@ -139,6 +142,8 @@ pub(in crate::domain) struct Beginning {
 /// A page that is read while the one before it is sent.
 struct Ahead {
     query: ReadQuery,
+    /// That of the log before it was read.
+    epoch: u64,
     page: AbortOnDropHandle<Result<LogPage, ReadError>>,
 }
 
@@ -149,6 +154,8 @@ struct Held {
     reached: Option<Position>,
     /// Whether there is more in the store.
     is_on_store: bool,
+    /// That of the log before it was read.
+    epoch: u64,
 }
 
 /// An open subscription. Holds its slot until it is dropped, and no more than one page in memory; while it catches up from
@@ -188,13 +195,6 @@ enum Phase {
     Live,
 }
 
-/// When the reader needs a sign of life.
-struct Heartbeat {
-    interval: Duration,
-    sent: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
 impl Subscription {
     pub(in crate::domain) fn new(
         log: Arc<Log>,
@@ -230,7 +230,7 @@ impl Subscription {
             not_before: beginning.not_before,
             live_page_events: pages.live_events,
             phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
-            held: Held { events: Vec::new().into_iter(), reached: beginning.after, is_on_store: false },
+            held: Held { events: Vec::new().into_iter(), reached: beginning.after, is_on_store: false, epoch: 0 },
             store_pages: 0,
             stretches: None,
             ahead: None,
@@ -316,6 +316,7 @@ impl Subscription {
                 // A reader with room takes page after page. The others go first, and so does the next question to the
                 // store: what a task spawns waits for it, where no other thread would take it away.
                 tokio::task::yield_now().await;
+                self.forget_if_deleted();
             }
             if let Some(events) = self.give() {
                 return Ok(Some(SubscriptionItem::Events(events)));
@@ -358,9 +359,21 @@ impl Subscription {
         Some(events)
     }
 
+    /// Has what was read and not given read again if events were deleted meanwhile: some of it may be gone.
+    fn forget_if_deleted(&mut self) {
+        if let Some(next) = self.held.events.as_slice().first()
+            && self.held.epoch != self.log.epoch()
+        {
+            self.query.after = next.stored().position.previous();
+            self.held.events = Vec::new().into_iter();
+            self.ahead = None;
+        }
+    }
+
     async fn read_page(&mut self, through: Position) -> Result<(), ReadError> {
         self.query.through = through;
-        let LogPage { mut events, reached, is_from_store } = self.next_page().await?;
+        let (page, epoch) = self.next_page().await;
+        let LogPage { mut events, reached, is_from_store } = page?;
         self.query.after = Some(reached);
         let is_on_store = is_from_store && reached < through;
         self.grow(events.len(), is_on_store);
@@ -377,7 +390,7 @@ impl Subscription {
         if events.is_empty() {
             self.registration.note_progress(Some(reached), is_on_store);
         }
-        self.held = Held { events: events.into_iter(), reached: Some(reached), is_on_store };
+        self.held = Held { events: events.into_iter(), reached: Some(reached), is_on_store, epoch };
         Ok(())
     }
 
@@ -398,19 +411,20 @@ impl Subscription {
         }
     }
 
-    /// The page that `query` selects, perhaps read already.
-    async fn next_page(&mut self) -> Result<LogPage, ReadError> {
-        match self.ahead.take().filter(|ahead| ahead.query == self.query) {
-            Some(ahead) => ahead.page.await.unwrap_or_else(|fault| Err(ReadError::Unavailable(fault.into()))),
-            None => self.log.read(&self.query).await,
+    /// The page that `query` selects, perhaps read already, and the log's epoch before it was read.
+    async fn next_page(&mut self) -> (Result<LogPage, ReadError>, u64) {
+        let epoch = self.log.epoch();
+        match self.ahead.take().filter(|ahead| ahead.query == self.query && ahead.epoch == epoch) {
+            Some(ahead) => (ahead.page.await.unwrap_or_else(|fault| Err(ReadError::Unavailable(fault.into()))), epoch),
+            None => (self.log.read(&self.query).await, epoch),
         }
     }
 
     /// Begins to read the next page, so that store and reader work at the same time.
     fn read_ahead(&mut self) {
-        let (log, query) = (Arc::clone(&self.log), self.query.clone());
+        let (log, query, epoch) = (Arc::clone(&self.log), self.query.clone(), self.log.epoch());
         let page = tokio::spawn(async move { log.read(&query).await });
-        self.ahead = Some(Box::new(Ahead { query: self.query.clone(), page: AbortOnDropHandle::new(page) }));
+        self.ahead = Some(Box::new(Ahead { query: self.query.clone(), epoch, page: AbortOnDropHandle::new(page) }));
     }
 
     /// Reads the last events of the next subjects; `None` when there are no more of them.
@@ -455,27 +469,6 @@ impl Subscription {
             self.registration.note_progress(self.query.after, false);
         }
         self.query.after
-    }
-}
-
-impl Heartbeat {
-    fn new(interval: Duration) -> Self {
-        let sent = Instant::now();
-        Self { interval, sent, timer: Box::pin(tokio::time::sleep_until(sent + interval)) }
-    }
-
-    /// Waits until nothing was sent for the interval. The timer is only moved when it has run out: most of the time
-    /// something is sent before.
-    async fn due(&mut self) {
-        loop {
-            self.timer.as_mut().await;
-            let due = self.sent + self.interval;
-            self.timer.as_mut().reset(due.max(Instant::now()));
-            if due <= Instant::now() {
-                self.timer.as_mut().reset(Instant::now() + self.interval);
-                return;
-            }
-        }
     }
 }
 

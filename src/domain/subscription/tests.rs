@@ -1,6 +1,7 @@
 //! How much a reader takes at once.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ struct Row {
     events: i64,
     event_bytes: usize,
     asked: Mutex<Vec<usize>>,
+    /// Whether the events at even positions are gone.
+    has_gaps: AtomicBool,
 }
 
 #[async_trait]
@@ -44,7 +47,9 @@ impl EventRepository for Row {
         let data = Bytes::from(vec![0; self.event_bytes]);
         let event = |at| StoredEvent { data: data.clone(), ..stored(at, "row") };
         let mut bytes = 0;
-        let fitting = (after + 1..=query.through.get()).take(query.limit).map(event).take_while(|event| {
+        let has_gaps = self.has_gaps.load(Ordering::Relaxed);
+        let stored = (after + 1..=query.through.get()).filter(|at| !has_gaps || at % 2 == 1);
+        let fitting = stored.take(query.limit).map(event).take_while(|event| {
             bytes += event.size_bytes();
             bytes <= query.bytes_max || bytes == event.size_bytes()
         });
@@ -75,7 +80,7 @@ impl EventRepository for Row {
 }
 
 async fn log(events: i64, event_bytes: usize) -> (Arc<Row>, Arc<Log>) {
-    let row = Arc::new(Row { events, event_bytes, asked: Mutex::default() });
+    let row = Arc::new(Row { events, event_bytes, asked: Mutex::default(), has_gaps: AtomicBool::new(false) });
     let log = Arc::new(Log::new(Arc::clone(&row) as Arc<dyn EventRepository>, 0));
     log.refresh().await.unwrap();
     (row, log)
@@ -165,4 +170,34 @@ async fn reader_that_has_caught_up_leaves_stretches_to_others() {
 async fn event_larger_than_a_page_is_given_alone() {
     let (_row, log) = log(20, PAGE_BYTES_MAX).await;
     assert!(catch_up(reader(&log)).await.iter().all(|(events, _)| *events == 1));
+}
+
+#[tokio::test]
+async fn what_was_deleted_meanwhile_is_not_given() {
+    let (row, log) = log(40_000, 10).await;
+    let mut items = Box::pin(reader(&log).into_stream());
+    let mut last = 0;
+    loop {
+        let events = match items.next().await.unwrap().unwrap() {
+            SubscriptionItem::Events(events) => events,
+            SubscriptionItem::CaughtUp(_) => break,
+            other => panic!("{other:?}"),
+        };
+        let is_deleted = row.has_gaps.load(Ordering::Relaxed);
+        for event in events {
+            let position = event.stored().position.get();
+            assert!(
+                if is_deleted { position % 2 == 1 && position <= last + 2 } else { position == last + 1 },
+                "{position}"
+            );
+            last = position;
+        }
+        // In the middle of a stretch.
+        if last > 15_000 && !is_deleted {
+            row.has_gaps.store(true, Ordering::Relaxed);
+            log.note_deletion();
+        }
+    }
+    assert_eq!(last, 39_999);
+    assert!(row.has_gaps.load(Ordering::Relaxed));
 }

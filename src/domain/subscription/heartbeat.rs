@@ -1,0 +1,34 @@
+//! Signs of life for readers to whom nothing else is sent.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// When the reader needs a sign of life.
+pub(super) struct Heartbeat {
+    interval: Duration,
+    pub(super) sent: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Heartbeat {
+    pub(super) fn new(interval: Duration) -> Self {
+        let sent = Instant::now();
+        Self { interval, sent, timer: Box::pin(tokio::time::sleep_until(sent + interval)) }
+    }
+
+    /// Waits until nothing was sent for the interval. The timer is only moved when it has run out: most of the time
+    /// something is sent before.
+    pub(super) async fn due(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            let due = self.sent + self.interval;
+            self.timer.as_mut().reset(due.max(Instant::now()));
+            if due <= Instant::now() {
+                self.timer.as_mut().reset(Instant::now() + self.interval);
+                return;
+            }
+        }
+    }
+}
