@@ -34,8 +34,8 @@ use tail::{Tail, TailPage};
 pub use tailer::Cause;
 use tailer::Causes;
 
-/// Readers that may read stretches of the store at once: each of them holds up to two, of 2 MiB.
-const STRETCHES_MAX: usize = 8;
+/// Readers that may read stretches of the store at once: each of them holds up to two, of 4 MiB.
+const STRETCHES_MAX: usize = 4;
 
 /// What was read at once.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Events and bytes that are read from the store at once for one of the few readers that may: each statement has costs that
 /// do not depend on what it finds, and those of `InnoDB` are a good part of a page's.
-const STRETCH: (usize, usize) = (8 * PAGE_EVENTS_MAX, 8 * PAGE_BYTES_MAX);
+const STRETCH: (usize, usize) = (16 * PAGE_EVENTS_MAX, 16 * PAGE_BYTES_MAX);
 
 /// Pages of the store that a reader has taken before it may have stretches.
 const STRETCH_AFTER_PAGES: usize = 4;
