@@ -152,7 +152,8 @@ struct Held {
     events: vec::IntoIter<Arc<LogEvent>>,
     /// How far the look at the log came.
     reached: Option<Position>,
-    /// Whether there is more in the store.
+    /// Whether it came from the store, and whether there is more.
+    is_from_store: bool,
     is_on_store: bool,
     /// That of the log before it was read.
     epoch: u64,
@@ -230,7 +231,13 @@ impl Subscription {
             not_before: beginning.not_before,
             live_page_events: pages.live_events,
             phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
-            held: Held { events: Vec::new().into_iter(), reached: beginning.after, is_on_store: false, epoch: 0 },
+            held: Held {
+                events: Vec::new().into_iter(),
+                reached: beginning.after,
+                is_from_store: false,
+                is_on_store: false,
+                epoch: 0,
+            },
             store_pages: 0,
             stretches: None,
             ahead: None,
@@ -312,7 +319,7 @@ impl Subscription {
             }
         }
         loop {
-            if self.held.is_on_store {
+            if self.held.is_from_store {
                 // A reader with room takes page after page. The others go first, and so does the next question to the
                 // store: what a task spawns waits for it, where no other thread would take it away.
                 tokio::task::yield_now().await;
@@ -390,7 +397,7 @@ impl Subscription {
         if events.is_empty() {
             self.registration.note_progress(Some(reached), is_on_store);
         }
-        self.held = Held { events: events.into_iter(), reached: Some(reached), is_on_store, epoch };
+        self.held = Held { events: events.into_iter(), reached: Some(reached), is_from_store, is_on_store, epoch };
         Ok(())
     }
 
