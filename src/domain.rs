@@ -10,5 +10,7 @@ pub mod log_state;
 pub mod position;
 pub mod service;
 pub mod subscription;
+#[cfg(test)]
+mod testing;
 pub mod timestamp;
 pub mod transfer;

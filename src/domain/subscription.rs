@@ -152,9 +152,7 @@ struct Held {
     events: vec::IntoIter<Arc<LogEvent>>,
     /// How far the look at the log came.
     reached: Option<Position>,
-    /// Whether it came from the store, and whether there is more.
     is_from_store: bool,
-    is_on_store: bool,
     /// That of the log before it was read.
     epoch: u64,
 }
@@ -231,13 +229,7 @@ impl Subscription {
             not_before: beginning.not_before,
             live_page_events: pages.live_events,
             phase: if latest { Phase::Latest(None) } else { Phase::CatchUp },
-            held: Held {
-                events: Vec::new().into_iter(),
-                reached: beginning.after,
-                is_from_store: false,
-                is_on_store: false,
-                epoch: 0,
-            },
+            held: Held { events: Vec::new().into_iter(), reached: beginning.after, is_from_store: false, epoch: 0 },
             store_pages: 0,
             stretches: None,
             ahead: None,
@@ -258,7 +250,7 @@ impl Subscription {
         self.over.clone()
     }
 
-    /// The items one after the other. The reader's pace is the pace: no more than a page is read ahead.
+    /// The items one after the other. The reader's pace is the pace: no more than a page, or a stretch, is read ahead.
     pub fn into_stream(self) -> impl Stream<Item = Result<SubscriptionItem, SubscriptionEnded>> + Send + 'static {
         let ended = Box::pin(self.registration.end().clone().cancelled_owned());
         stream::unfold(Some((self, ended)), |state| async move {
@@ -362,7 +354,7 @@ impl Subscription {
         let last = events.last()?.stored().position;
         let is_all = self.held.events.as_slice().is_empty();
         let reached = if is_all { self.held.reached } else { Some(last) };
-        self.registration.note_progress(reached, self.held.is_on_store || !is_all);
+        self.registration.note_progress(reached, self.held.is_from_store && reached < Some(self.query.through));
         Some(events)
     }
 
@@ -397,7 +389,7 @@ impl Subscription {
         if events.is_empty() {
             self.registration.note_progress(Some(reached), is_on_store);
         }
-        self.held = Held { events: events.into_iter(), reached: Some(reached), is_from_store, is_on_store, epoch };
+        self.held = Held { events: events.into_iter(), reached: Some(reached), is_from_store, epoch };
         Ok(())
     }
 
@@ -407,7 +399,7 @@ impl Subscription {
             return;
         }
         if events >= self.query.limit {
-            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX.max(self.query.limit));
+            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
         }
         self.store_pages += usize::from(is_on_store);
         if is_on_store && self.store_pages >= STRETCH_AFTER_PAGES && self.stretches.is_none() {

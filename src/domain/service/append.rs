@@ -282,62 +282,23 @@ mod tests {
     use super::*;
     use crate::domain::append::{LogView, plan};
     use crate::domain::attribute::{EventSource, EventType, Subject};
-    use crate::domain::event::{NewEvent, StoredEvent};
-    use crate::domain::filter::Filter;
+    use crate::domain::event::NewEvent;
     use crate::domain::service::{Failures, ServiceLimits};
-    use crate::ports::event_repository::{
-        DeleteError, EventRepository, LatestPage, LatestQuery, Page, ReadError, ReadQuery, RestoreError,
-    };
+    use crate::domain::testing::Scripted;
+    use crate::ports::event_repository::{Page, ReadQuery};
     use crate::ports::notifier::Notifier;
-
-    /// Takes everything but events of the type `poison`, and forgets it.
-    struct Picky;
 
     struct Silence;
 
-    #[async_trait]
-    impl EventRepository for Picky {
-        async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
-            let mut events = requests.iter().flat_map(|request| &request.events);
-            match events.find(|event| event.event_type.as_str() == "poison") {
-                Some(_) => Err(AppendError::Rejected("poison".into())),
-                None => Ok(GroupAppended {
-                    outcomes: plan(&requests, Position::FIRST, &LogView::default()).outcomes,
-                    recorded: None,
-                }),
-            }
-        }
-
-        async fn restore(&self, _: Vec<StoredEvent>) -> Result<(), RestoreError> {
-            Ok(())
-        }
-
-        async fn get(&self, _: Position) -> Result<Option<StoredEvent>, ReadError> {
-            Ok(None)
-        }
-
-        async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
-            Ok(Page { events: Vec::new(), reached: query.through })
-        }
-
-        async fn latest(&self, _: LatestQuery) -> Result<LatestPage, ReadError> {
-            Ok(LatestPage { events: Vec::new(), reached: None })
-        }
-
-        async fn state(&self) -> Result<LogState, ReadError> {
-            Ok(LogState::default())
-        }
-
-        async fn subjects(&self, _: Option<Subject>, _: usize) -> Result<Vec<Subject>, ReadError> {
-            Ok(Vec::new())
-        }
-
-        async fn types(&self, _: Option<Position>, _: Position) -> Result<Vec<EventType>, ReadError> {
-            Ok(Vec::new())
-        }
-
-        async fn delete(&self, _: Filter, _: Position, _: Position) -> Result<u64, DeleteError> {
-            Ok(0)
+    /// Takes everything but events of the type `poison`, and forgets it.
+    fn picky(requests: &[AppendRequest]) -> Result<GroupAppended, AppendError> {
+        let mut events = requests.iter().flat_map(|request| &request.events);
+        match events.find(|event| event.event_type.as_str() == "poison") {
+            Some(_) => Err(AppendError::Rejected("poison".into())),
+            None => Ok(GroupAppended {
+                outcomes: plan(requests, Position::FIRST, &LogView::default()).outcomes,
+                recorded: None,
+            }),
         }
     }
 
@@ -363,7 +324,9 @@ mod tests {
             tail_bytes_max: 1_000_000,
             slow_reader_patience: Duration::from_mins(1),
         };
-        EventService::new(Arc::new(Picky), Arc::new(Silence), limits, CancellationToken::new())
+        let read = |query: &ReadQuery| Page { events: Vec::new(), reached: query.through };
+        let store = Scripted { append: picky, read, head: None };
+        EventService::new(Arc::new(store), Arc::new(Silence), limits, CancellationToken::new())
     }
 
     fn request(event_type: &str, bytes: usize, count: usize) -> AppendRequest {

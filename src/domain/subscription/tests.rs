@@ -3,85 +3,54 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::domain::append::AppendRequest;
-use crate::domain::attribute::EventType;
 use crate::domain::event::StoredEvent;
 use crate::domain::log::testing::{position, stored};
-use crate::domain::log_state::LogState;
-use crate::ports::event_repository::{
-    AppendError, DeleteError, EventRepository, GroupAppended, Page, ReadQuery, RestoreError,
-};
+use crate::domain::testing::Scripted;
+use crate::ports::event_repository::{AppendError, Page, ReadQuery};
 
-/// A log of so many events, each of which is data of so many bytes; notes how many are asked for.
+/// What a store was asked for, and what became of it.
+#[derive(Default)]
 struct Row {
-    events: i64,
-    event_bytes: usize,
+    /// How many events, one time after the other.
     asked: Mutex<Vec<usize>>,
     /// Whether the events at even positions are gone.
     has_gaps: AtomicBool,
 }
 
-#[async_trait]
-impl EventRepository for Row {
-    async fn append(&self, _: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
-        Err(AppendError::Unavailable("it is only read".into()))
-    }
-
-    async fn restore(&self, _: Vec<StoredEvent>) -> Result<(), RestoreError> {
-        Ok(())
-    }
-
-    async fn get(&self, _: Position) -> Result<Option<StoredEvent>, ReadError> {
-        Ok(None)
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
+impl Row {
+    fn read(&self, query: &ReadQuery, data: &Bytes) -> Page {
         self.asked.lock().unwrap().push(query.limit);
         let after = query.after.map_or(0, Position::get);
-        let data = Bytes::from(vec![0; self.event_bytes]);
-        let event = |at| StoredEvent { data: data.clone(), ..stored(at, "row") };
         let mut bytes = 0;
         let has_gaps = self.has_gaps.load(Ordering::Relaxed);
-        let stored = (after + 1..=query.through.get()).filter(|at| !has_gaps || at % 2 == 1);
-        let fitting = stored.take(query.limit).map(event).take_while(|event| {
+        let positions = (after + 1..=query.through.get()).filter(|at| !has_gaps || at % 2 == 1);
+        let stored = positions.take(query.limit).map(|at| StoredEvent { data: data.clone(), ..stored(at, "row") });
+        let fitting = stored.take_while(|event| {
             bytes += event.size_bytes();
             bytes <= query.bytes_max || bytes == event.size_bytes()
         });
         let events: Vec<_> = fitting.collect();
         let reached = events.last().map_or(query.through, |event| event.position);
-        Ok(Page { events, reached })
-    }
-
-    async fn latest(&self, _: LatestQuery) -> Result<LatestPage, ReadError> {
-        Ok(LatestPage { events: Vec::new(), reached: None })
-    }
-
-    async fn state(&self) -> Result<LogState, ReadError> {
-        Ok(LogState { head: Some(position(self.events)), deletions: 0 })
-    }
-
-    async fn subjects(&self, _: Option<Subject>, _: usize) -> Result<Vec<Subject>, ReadError> {
-        Ok(Vec::new())
-    }
-
-    async fn types(&self, _: Option<Position>, _: Position) -> Result<Vec<EventType>, ReadError> {
-        Ok(Vec::new())
-    }
-
-    async fn delete(&self, _: Filter, _: Position, _: Position) -> Result<u64, DeleteError> {
-        Ok(0)
+        Page { events, reached }
     }
 }
 
+/// A log of so many events, each of which has so many bytes of data.
 async fn log(events: i64, event_bytes: usize) -> (Arc<Row>, Arc<Log>) {
-    let row = Arc::new(Row { events, event_bytes, asked: Mutex::default(), has_gaps: AtomicBool::new(false) });
-    let log = Arc::new(Log::new(Arc::clone(&row) as Arc<dyn EventRepository>, 0));
+    let (row, data) = (Arc::new(Row::default()), Bytes::from(vec![0; event_bytes]));
+    let asked = Arc::clone(&row);
+    let store = Scripted {
+        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
+        read: move |query: &ReadQuery| asked.read(query, &data),
+        head: Some(position(events)),
+    };
+    let log = Arc::new(Log::new(Arc::new(store), 0));
     log.refresh().await.unwrap();
     (row, log)
 }

@@ -103,10 +103,10 @@ impl IndexFilter {
 
     /// Somebody else may have added keys.
     pub(super) fn doubt(&mut self) {
-        if self.whole.take().is_some() || self.gathering.take().is_some() {
+        let (whole, gathering) = (self.whole.take(), self.gathering.take());
+        if whole.is_some() || gathering.is_some() {
             self.begin_at = Some(Instant::now() + REST);
         }
-        self.gathering = None;
     }
 }
 

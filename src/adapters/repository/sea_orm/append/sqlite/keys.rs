@@ -18,9 +18,8 @@ use crate::domain::event::StoredEvent;
 
 const LOOK_UP: &str = "SELECT position FROM event_keys WHERE key_start = ?";
 
-/// Learns the keys that are not in the index for sure, unless `newest` has them all; the head is at `head`.
+/// Learns the keys that are not in the index for sure, unless `newest` has them all; it has met the head, which is at `head`.
 pub(super) fn catch_up(connection: &Connection, newest: &mut NewestKeys, head: i64) -> Result<(), Fault> {
-    newest.meet(head);
     if newest.is_current() {
         return Ok(());
     }

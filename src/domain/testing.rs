@@ -1,0 +1,66 @@
+//! A store for the tests of the domain.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::append::AppendRequest;
+use crate::domain::attribute::{EventType, Subject};
+use crate::domain::event::StoredEvent;
+use crate::domain::filter::Filter;
+use crate::domain::log_state::LogState;
+use crate::domain::position::Position;
+use crate::ports::event_repository::{
+    AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
+    RestoreError,
+};
+
+/// A store that appends and reads as a test says, and is empty otherwise.
+pub(in crate::domain) struct Scripted<A, R> {
+    pub(in crate::domain) append: A,
+    pub(in crate::domain) read: R,
+    pub(in crate::domain) head: Option<Position>,
+}
+
+#[async_trait]
+impl<A, R> EventRepository for Scripted<A, R>
+where
+    A: Fn(&[AppendRequest]) -> Result<GroupAppended, AppendError> + Send + Sync,
+    R: Fn(&ReadQuery) -> Page + Send + Sync,
+{
+    async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
+        (self.append)(&requests)
+    }
+
+    async fn restore(&self, _: Vec<StoredEvent>) -> Result<(), RestoreError> {
+        Ok(())
+    }
+
+    async fn get(&self, _: Position) -> Result<Option<StoredEvent>, ReadError> {
+        Ok(None)
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
+        Ok((self.read)(&query))
+    }
+
+    async fn latest(&self, _: LatestQuery) -> Result<LatestPage, ReadError> {
+        Ok(LatestPage { events: Vec::new(), reached: None })
+    }
+
+    async fn state(&self) -> Result<LogState, ReadError> {
+        Ok(LogState { head: self.head, deletions: 0 })
+    }
+
+    async fn subjects(&self, _: Option<Subject>, _: usize) -> Result<Vec<Subject>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn types(&self, _: Option<Position>, _: Position) -> Result<Vec<EventType>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, _: Filter, _: Position, _: Position) -> Result<u64, DeleteError> {
+        Ok(0)
+    }
+}
