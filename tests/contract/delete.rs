@@ -1,9 +1,12 @@
 //! Deleting.
 
+use std::sync::Arc;
+
 use events_db::domain::filter::Filter;
 use events_db::domain::position::Position;
+use events_db::ports::event_repository::LatestQuery;
 
-use crate::reading::{append, event, event_type, events, exact, position, positions, prefixes, whole_log};
+use crate::reading::{append, event, event_type, events, exact, latest_all, position, positions, prefixes, whole_log};
 use crate::store::Store;
 
 pub(crate) async fn newest_position_is_not_reused_after_delete(store: &Store) {
@@ -91,4 +94,30 @@ pub(crate) async fn deletions_are_counted_for_every_process(store: &Store) {
     drop((ours, theirs));
     let state = store.open().await.state().await.unwrap();
     assert_eq!((state.head, state.deletions), (Some(position(1_503)), before));
+}
+
+pub(crate) async fn last_events_are_found_while_later_ones_go(store: &Store) {
+    const SUBJECTS: i64 = 200;
+    let repository = store.open().await;
+    let subjects: Vec<String> = (0..SUBJECTS).map(|number| format!("subject-{number:03}")).collect();
+    for _ in ["stays", "goes"] {
+        append(&*repository, subjects.iter().map(|subject| event(subject)).collect()).await;
+    }
+    let deleting = Arc::clone(&repository);
+    let names = subjects.clone();
+    let deleter = tokio::spawn(async move {
+        for name in names {
+            let (from, through) = (position(SUBJECTS + 1), position(2 * SUBJECTS));
+            assert_eq!(deleting.delete(exact(&[&name]), from, through).await.unwrap(), 1);
+        }
+    });
+    let mut is_over = false;
+    while !is_over {
+        is_over = deleter.is_finished();
+        let through = position(2 * SUBJECTS);
+        let query = LatestQuery { filter: Filter::default(), after: None, through, limit: 64, bytes_max: usize::MAX };
+        let found = latest_all(&*repository, query).await;
+        assert!(found.iter().map(|event| event.subject.as_str()).eq(subjects.iter().map(String::as_str)), "{found:?}");
+    }
+    deleter.await.unwrap();
 }

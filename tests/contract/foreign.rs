@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use events_db::domain::event::NewEvent;
 use events_db::domain::position::Position;
+use events_db::ports::event_repository::AppendError;
 use sea_orm::{ConnectionTrait, DatabaseConnection, SqlErr, TransactionTrait};
 
 use crate::append::race;
 use crate::groups::{expecting, group, request};
-use crate::reading::{append, event, events, position, positions, whole_log};
+use crate::reading::{append, event, event_type, events, position, positions, whole_log};
 use crate::store::Store;
 
 const FOREIGN_INSERT: &str = "INSERT INTO events (source, type, subject, data) VALUES ('go', 'tested', 'foreign', 'x')";
@@ -169,4 +171,20 @@ pub(crate) async fn connection_that_was_fenced_off_commits_no_more(store: &Store
     assert!(checked[0].is_ok(), "{checked:?}");
     fence_is(21, 21).await;
     assert_eq!(positions(&whole_log(&*repository).await), [1, 2, 3]);
+}
+
+/// As after a switch-over, when the old server is read-only and its connections stay open.
+pub(crate) async fn connection_that_is_refused_is_not_used_again(store: &Store) {
+    let repository = store.open().await;
+    append(&*repository, events(&["before"])).await;
+    let foreign = store.foreign().await;
+    foreign.execute_unprepared("CREATE TABLE read_only (connection BIGINT)").await.unwrap();
+    for statement in store.rule_for_the_connection_of("first", "read_only") {
+        foreign.execute_unprepared(&statement).await.unwrap();
+    }
+    let typed = |name: &str| request(vec![NewEvent { event_type: event_type(name), ..event("s") }]);
+    assert!(group(&*repository, vec![typed("first")]).await[0].is_ok());
+    let refused = repository.append(Arc::new([typed("later")])).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert!(group(&*repository, vec![typed("later")]).await[0].is_ok(), "another connection is let in");
 }

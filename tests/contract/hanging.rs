@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use events_db::ports::event_repository::{EventRepository, ReadError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::reading::{append, events, exact, position};
 use crate::store::Store;
@@ -107,4 +108,24 @@ pub(crate) async fn silent_connections_take_no_place_for_long(store: &Store) {
     let delete = async || repository.delete(exact(&["c"]), position(1), position(3)).await;
     assert!(delete().await.is_err());
     assert_eq!(delete().await.unwrap(), 1);
+}
+
+pub(crate) async fn reads_that_nobody_waits_for_any_more_take_no_place_for_long(store: &Store) {
+    let between = Between::start(store.address()).await;
+    let repository = store.open_through(between.port).await;
+    append(&*repository, events(&["a"])).await;
+    assert_eq!(read_by_many(&repository).await, READS);
+    between.silence();
+    let mut left = JoinSet::new();
+    for _ in 0..READS {
+        let repository = Arc::clone(&repository);
+        left.spawn(async move { tokio::time::timeout(Duration::from_millis(200), repository.get(position(1))).await });
+    }
+    while let Some(answer) = left.join_next().await {
+        assert!(answer.unwrap().is_err(), "nothing passes");
+    }
+    let started = Instant::now();
+    while read_by_many(&repository).await < READS {
+        assert!(started.elapsed() < Duration::from_secs(30), "places are still taken");
+    }
 }

@@ -66,6 +66,7 @@ contract!(
         delete::deletes_what_matches_within_its_bounds,
         delete::deletes_more_than_a_chunk_and_counts,
         delete::deletions_are_counted_for_every_process,
+        delete::last_events_are_found_while_later_ones_go,
         filter::filters_agree_with_the_model,
         filter::last_events_agree_with_the_model,
         filter::last_events_of_many_subjects_come_in_pages,
@@ -171,7 +172,11 @@ mod servers {
         [
             foreign::recorded_time_follows_a_clock_that_is_ahead,
             foreign::connection_that_was_fenced_off_commits_no_more,
+            foreign::connection_that_is_refused_is_not_used_again,
             hanging::silent_connections_take_no_place_for_long,
+            hanging::reads_that_nobody_waits_for_any_more_take_no_place_for_long,
+            opening::database_of_a_later_version_is_served,
+            opening::user_who_may_not_change_the_schema_serves,
         ]
     );
 }
@@ -184,6 +189,7 @@ mod embedded {
     contract!(
         [sqlite: Sqlite],
         [
+            opening::file_of_a_later_version_is_not_opened,
             key_index::duplicates_are_found_on_both_sides_of_the_index,
             key_index::index_goes_round_all_keys,
             key_index::deleted_events_may_come_again_on_both_sides_of_the_index,
@@ -198,6 +204,7 @@ mod embedded {
             subject_index::entries_come_in_parts_and_none_for_what_is_deleted_meanwhile,
             subject_index::what_is_rolled_back_gets_no_entries,
             subject_index::is_made_from_the_index_of_an_older_schema,
+            subject_index::precondition_sees_what_another_process_has_indexed,
             verify::entries_that_are_missing_or_too_many_are_found,
             verify::keys_that_are_missing_or_stored_twice_are_found,
         ]

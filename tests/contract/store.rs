@@ -14,6 +14,19 @@ use url::Url;
 /// Bytes of data in one event at the most.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// The user `plain` on MySQL and MariaDB. It stays, as the server does not.
+const MYSQL_PLAIN_USER: [&str; 2] = [
+    "CREATE USER IF NOT EXISTS 'plain'@'%' IDENTIFIED BY 'plain'",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON DATABASE.* TO 'plain'@'%'",
+];
+
+/// The same on PostgreSQL, where two cases may make it at once.
+const POSTGRES_PLAIN_USER: [&str; 2] = [
+    "DO $$ BEGIN CREATE ROLE plain LOGIN PASSWORD 'plain'; \
+     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO plain",
+];
+
 /// Where the log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -82,6 +95,24 @@ impl Store {
         open(url.as_str()).await
     }
 
+    /// Opens the database, whose tables exist, as a user who may read and write them and nothing else.
+    pub(crate) async fn open_as_plain_user(&self) -> Arc<dyn EventRepository> {
+        let mut url = Url::parse(self.url()).unwrap();
+        let is_postgres = url.scheme() == "postgres";
+        let statements: &[&str] = if is_postgres { &POSTGRES_PLAIN_USER } else { &MYSQL_PLAIN_USER };
+        let admin = self.foreign().await;
+        for statement in statements {
+            let statement = statement.replace("DATABASE", url.path().trim_start_matches('/'));
+            admin.execute_unprepared(&statement).await.unwrap();
+        }
+        url.set_username("plain").unwrap();
+        url.set_password(Some("plain")).unwrap();
+        let denied =
+            connect(url.as_str()).await.execute_unprepared("CREATE TABLE IF NOT EXISTS another (id INT)").await;
+        assert!(denied.is_err(), "the user may make tables");
+        open(url.as_str()).await
+    }
+
     /// Where the server of the database listens.
     pub(crate) fn address(&self) -> (String, u16) {
         let url = Url::parse(self.url()).unwrap();
@@ -112,6 +143,27 @@ impl Store {
                 format!("ALTER TABLE events ADD CONSTRAINT rule CHECK (type <> '{event_type}')")
             }
         }
+    }
+
+    /// SQL by which the connection that inserts an event of this type is read-only from then on; `table` keeps it.
+    pub(crate) fn rule_for_the_connection_of(&self, event_type: &str, table: &str) -> Vec<String> {
+        if self.url().starts_with("postgres") {
+            return vec![
+                format!(
+                    "CREATE FUNCTION rule() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                     IF NEW.type = '{event_type}' THEN INSERT INTO {table} VALUES (pg_backend_pid()); \
+                     ELSIF EXISTS (SELECT 1 FROM {table} WHERE connection = pg_backend_pid()) THEN \
+                     RAISE EXCEPTION 'read-only' USING ERRCODE = '25006'; END IF; RETURN NEW; END $$"
+                ),
+                "CREATE TRIGGER rule BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION rule()".to_owned(),
+            ];
+        }
+        vec![format!(
+            "CREATE TRIGGER rule BEFORE INSERT ON events FOR EACH ROW BEGIN \
+             IF NEW.type = '{event_type}' THEN INSERT INTO {table} VALUES (CONNECTION_ID()); \
+             ELSEIF EXISTS (SELECT 1 FROM {table} WHERE connection = CONNECTION_ID()) THEN \
+             SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'read-only'; END IF; END"
+        )]
     }
 
     async fn remove(self) {

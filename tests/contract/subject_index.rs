@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use events_db::domain::append::AppendRequest;
+use events_db::domain::append::{AppendRefusal, AppendRequest};
 use events_db::ports::event_repository::ReadQuery;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::groups::{expecting, group};
-use crate::reading::{append, event, exact, position, positions, query, read_all};
+use crate::reading::{append, event, exact, position, positions, query, read_all, subject};
 use crate::store::Store;
 
 /// Events without an entry at the most, but for those of one more request.
@@ -127,4 +127,18 @@ async fn entries(foreign: &DatabaseConnection) -> i64 {
 async fn number(foreign: &DatabaseConnection, sql: &str) -> i64 {
     let statement = Statement::from_string(DbBackend::Sqlite, sql);
     foreign.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+}
+
+pub(crate) async fn precondition_sees_what_another_process_has_indexed(store: &Store) {
+    let (first, second) = (store.open().await, store.open().await);
+    append(&*first, vec![event("contended")]).await;
+    append(&*second, vec![event("contended")]).await;
+    for _ in 0..20 {
+        append(&*second, vec![event("other"); 1_000]).await;
+    }
+    assert!(indexed_through(&store.foreign().await).await > BEHIND_MAX, "beyond all that the first process has seen");
+    let stale = group(&*first, vec![expecting(Some(1), event("contended"))]).await;
+    let refused = AppendRefusal::Precondition { subject: subject("contended"), last: Some(position(2)) };
+    assert_eq!(stale, [Err(refused)]);
+    assert!(group(&*first, vec![expecting(Some(2), event("contended"))]).await[0].is_ok());
 }

@@ -94,15 +94,12 @@ impl SeaOrmRepository {
         E: From<NoAnswer> + Send + 'static,
         W: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let mut task = tokio::spawn(work(Arc::clone(&self.store)));
-        match tokio::time::timeout(CALL_TIMEOUT, &mut task).await {
+        // The limit goes with the work: a caller that leaves must not take it along.
+        let limited = tokio::spawn(tokio::time::timeout(CALL_TIMEOUT, work(Arc::clone(&self.store))));
+        match limited.await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => Err(NoAnswer(panic.into()).into()),
-            Err(elapsed) => {
-                task.abort();
-                // Whatever it reached in the meantime is its answer.
-                task.await.unwrap_or_else(|_aborted| Err(NoAnswer(elapsed.into()).into()))
-            }
+            Ok(Err(elapsed)) => Err(NoAnswer(elapsed.into()).into()),
+            Err(panic) => Err(NoAnswer(panic.into()).into()),
         }
     }
 

@@ -134,6 +134,9 @@ impl Writer {
             let effect = Effect::of_driver(&failure.error);
             match effect {
                 Effect::Lost => {}
+                // Perhaps not for good, but by this server: one that has become read-only keeps its connections, while its
+                // name leads to another one already.
+                Effect::Refused if !self.connector.is_embedded() => {}
                 Effect::Conflict | Effect::DuplicateKey | Effect::Rejected | Effect::Refused => {
                     if within(deadline, held.connection.rollback()).await.is_ok() {
                         self.keep(held);

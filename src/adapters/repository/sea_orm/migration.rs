@@ -7,6 +7,8 @@ mod key_entries;
 mod log_tables;
 mod subject_entries;
 
+use std::collections::HashSet;
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 
@@ -20,7 +22,9 @@ const LOCK_NUMBER: i64 = 7_303_014_218_655_041;
 /// How long a process waits for another one's migration, which may rebuild a large table.
 const LOCK_WAIT_SECONDS: u32 = 3_600;
 
-/// The names of the migrations that were run.
+/// The library's table of the migrations that were run.
+const APPLIED_IN: &str = "seaql_migrations";
+/// Their names.
 const APPLIED: &str = "SELECT version FROM seaql_migrations";
 
 struct Migrator;
@@ -38,14 +42,17 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Brings the schema up to date over a pool of exactly one connection, which holds the lock meanwhile.
+/// Brings the schema up to date over a pool of exactly one connection, which holds the lock meanwhile. Only looks when
+/// there is nothing to do, so that the user of a server need not be allowed to change the schema.
 pub(super) async fn migrate(db: DatabaseConnection) -> Result<Engine, ConnectError> {
     // A task of its own: a caller that gives up must not leave a migration half-way.
     let migrated = tokio::spawn(async move {
         let engine = engine(&db).await?;
-        lock(&db).await?;
-        Migrator::up(&db, None).await?;
-        unlock(&db).await?;
+        if !is_current(&db).await? {
+            lock(&db).await?;
+            Migrator::up(&db, None).await?;
+            unlock(&db).await?;
+        }
         db.close().await?;
         Ok(engine)
     });
@@ -58,12 +65,25 @@ pub(super) async fn check(db: &DatabaseConnection) -> Result<Engine, ConnectErro
     if !SchemaManager::new(db).has_table("event_head").await? {
         return Err(ConnectError::unusable("it has no log of Events DB"));
     }
-    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), APPLIED)).await?;
-    let applied: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, DbErr>>()?;
-    if Migrator::migrations().iter().all(|migration| applied.iter().any(|name| name == migration.name())) {
+    if is_current(db).await? {
         return Ok(engine);
     }
     Err(ConnectError::unusable("its schema is older than this program: run `events-db migrate` first"))
+}
+
+/// Whether all migrations of this program were run. On a server, those of a later version may have been too: replicas of
+/// both work side by side while one follows the other. A file has one process, and is not opened by an older one.
+async fn is_current(db: &DatabaseConnection) -> Result<bool, ConnectError> {
+    if !SchemaManager::new(db).has_table(APPLIED_IN).await? {
+        return Ok(false);
+    }
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), APPLIED)).await?;
+    let applied: HashSet<String> = rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, DbErr>>()?;
+    let ours: HashSet<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    if db.get_database_backend() == DbBackend::Sqlite && !applied.is_subset(&ours) {
+        return Err(ConnectError::unusable("its schema is of a later version of this program"));
+    }
+    Ok(ours.is_subset(&applied))
 }
 
 async fn engine(db: &DatabaseConnection) -> Result<Engine, ConnectError> {

@@ -28,26 +28,35 @@ const FETCH_FIRST: usize = 32;
 /// Events fetched before they are put in order.
 const FETCH_MAX: usize = 500;
 
-/// How often a page is made anew because an event of it is deleted meanwhile, and another one has become the last.
-const ATTEMPTS: u32 = 3;
+/// How often a page is made anew because the very first event of it is deleted meanwhile. After that it is an entry of
+/// the index without an event, which somebody else has deleted.
+const ATTEMPTS: u32 = 20;
 
 /// A page of last events.
 pub(super) async fn latest(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<LatestPage, Error> {
     for _ in 1..ATTEMPTS {
-        if let (page, true) = attempt(reader, query).await? {
+        if let Some(page) = attempt(reader, query, Holes::EndThePage).await? {
             return Ok(page);
         }
     }
-    Ok(attempt(reader, query).await?.0)
+    let page = attempt(reader, query, Holes::ArePassed).await?;
+    Ok(page.unwrap_or(LatestPage { events: Vec::new(), reached: None }))
 }
 
-/// A page, and whether each of its events was still there.
-async fn attempt(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<(LatestPage, bool), Error> {
+/// What becomes of a page where an event is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    EndThePage,
+    ArePassed,
+}
+
+/// A page that ends before the first subject whose last event is deleted meanwhile: another one has become its last.
+/// `None` when that is the first of all, if holes end it.
+async fn attempt(reader: &mut Reader<'_>, query: &LatestQuery, holes: Holes) -> Result<Option<LatestPage>, Error> {
     let Lasts { positions, end } = last_positions(reader, query).await?;
     let mut page = Filling::<StoredEvent>::room(query.limit, query.bytes_max);
-    let mut is_whole = true;
     let mut taken = 0;
-    while taken < positions.len() && !page.is_full() {
+    'page: while taken < positions.len() && !page.is_full() {
         let chunk = &positions[taken..];
         let count_max = if page.items.is_empty() { FETCH_FIRST } else { FETCH_MAX };
         let chunk = &chunk[..page.chunk(reader.mean_bytes()).min(count_max).min(chunk.len())];
@@ -55,7 +64,9 @@ async fn attempt(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<(Latest
         for (_, position) in chunk {
             match events.remove(position) {
                 Some(event) => page.push(event),
-                None => is_whole = false,
+                None if holes == Holes::ArePassed => {}
+                None if taken > 0 => break 'page,
+                None => return Ok(None),
             }
             if page.is_cut {
                 break;
@@ -64,7 +75,7 @@ async fn attempt(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<(Latest
         }
     }
     let reached = if taken < positions.len() { positions[..taken].last().map(|(last, _)| last.clone()) } else { end };
-    Ok((LatestPage { events: page.items, reached }, is_whole))
+    Ok(Some(LatestPage { events: page.items, reached }))
 }
 
 /// The events at the positions, by position.

@@ -24,6 +24,8 @@ pub(super) struct NewestSubjects {
     count: i64,
     /// The place up to which events are here or have entries.
     through: i64,
+    /// The place up to which all have entries, as far as this connection has seen.
+    indexed: i64,
     /// The number of deletions when the first of them came.
     deletions: i64,
     round: Round,
@@ -70,6 +72,7 @@ impl NewestSubjects {
         if self.round.left.is_empty() {
             let sql = "UPDATE event_head SET indexed_through = max(indexed_through, ?) WHERE id = 1";
             connection.prepare_cached(sql)?.execute([self.round.through])?;
+            self.indexed = self.indexed.max(self.round.through);
         }
         Ok(())
     }
@@ -79,6 +82,7 @@ impl NewestSubjects {
         if self.through == 0 {
             self.deletions = deletions(connection)?;
         }
+        self.leave_to_index(indexed);
         let after = self.through.max(indexed);
         if after < through {
             let mut look = connection.prepare_cached("SELECT subject, id FROM events WHERE id > ? AND id <= ?")?;
@@ -89,6 +93,23 @@ impl NewestSubjects {
         }
         self.through = after.max(through);
         Ok(())
+    }
+
+    /// Lets go of what has entries up to `indexed`, where another process has moved the index: of the events up to there, only
+    /// the index has all.
+    fn leave_to_index(&mut self, indexed: i64) {
+        if indexed <= self.indexed {
+            return;
+        }
+        self.indexed = indexed;
+        self.waiting.retain(|_, positions| {
+            positions.retain(|position| *position > indexed);
+            !positions.is_empty()
+        });
+        self.count = self.waiting.values().map(|positions| i64::try_from(positions.len()).unwrap_or(i64::MAX)).sum();
+        if self.round.through <= indexed {
+            self.round = Round::default();
+        }
     }
 
     fn add(&mut self, subject: &str, position: i64) {
