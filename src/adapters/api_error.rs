@@ -171,6 +171,7 @@ impl From<AppendEventsError> for ApiError {
         match error {
             AppendEventsError::TooLarge { .. }
             | AppendEventsError::TooManyEvents { .. }
+            | AppendEventsError::TooManyPreconditions { .. }
             | AppendEventsError::BatchTooLarge { .. } => Self::new(ApiErrorKind::TooLarge, error.to_string()),
             AppendEventsError::QueueFull { .. } => Self::new(ApiErrorKind::QueueFull, error.to_string()),
             AppendEventsError::Overdue | AppendEventsError::ShuttingDown => {

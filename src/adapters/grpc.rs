@@ -148,12 +148,10 @@ async fn authenticate(State(authenticator): State<Arc<dyn Authenticator>>, reque
     }
 }
 
-/// Calls an oversized message what the rest of the world calls it: tonic says `OUT_OF_RANGE`, which we never mean.
-async fn name_oversize(mut response: Response) -> Response {
-    if let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS)
-        && *code == HeaderValue::from(Code::OutOfRange as i32)
-    {
-        *code = HeaderValue::from(Code::ResourceExhausted as i32);
+/// Of a call that is refused before its first answer; the others see their messages one by one.
+async fn name_oversize(response: Response) -> Response {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => status::name_oversize(status).into_http(),
+        _ => response,
     }
-    response
 }

@@ -59,11 +59,16 @@ pub enum AppendRefusal {
     },
 }
 
+/// Bytes that a precondition takes beside its subject.
+const PRECONDITION_BYTES: usize = size_of::<Precondition>();
+
 impl AppendRequest {
-    /// Bytes of the events ([`NewEvent::size_bytes`]).
+    /// Bytes of the events ([`NewEvent::size_bytes`]) and of the preconditions.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.events.iter().map(NewEvent::size_bytes).sum()
+        let preconditions = self.preconditions.iter();
+        let preconditions = preconditions.map(|assumed| PRECONDITION_BYTES + assumed.subject.as_str().len());
+        self.events.iter().map(NewEvent::size_bytes).chain(preconditions).sum()
     }
 }
 

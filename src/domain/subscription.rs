@@ -295,11 +295,21 @@ impl Subscription {
                 Err(error @ ReadError::Corrupt(_)) => return Err(SubscriptionEnded::Corrupt(error)),
                 Err(error @ ReadError::Unavailable(_)) => {
                     tracing::debug!(%error, "a subscription waits for the store");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_WAIT.1);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_WAIT.1),
+                        () = self.heartbeat.due() => return Ok(self.sign_of_life()),
+                    }
                 }
             }
         }
+    }
+
+    /// For a reader that is on its way.
+    fn sign_of_life(&self) -> SubscriptionItem {
+        SubscriptionItem::Heartbeat(match self.phase {
+            Phase::Latest(_) => None,
+            Phase::CatchUp | Phase::Live => self.query.after,
+        })
     }
 
     /// Reads on; `None` when there is nothing new.
@@ -315,13 +325,17 @@ impl Subscription {
                 // A reader with room takes page after page. The others go first, and so does the next question to the
                 // store: what a task spawns waits for it, where no other thread would take it away.
                 tokio::task::yield_now().await;
-                self.forget_if_deleted();
             }
+            self.forget_if_deleted();
             if let Some(events) = self.give() {
                 return Ok(Some(SubscriptionItem::Events(events)));
             }
             if let Some(through) = self.through.filter(|through| self.query.after < Some(*through)) {
                 self.read_page(through).await?;
+                // Much may have to be read that does not match.
+                if self.held.events.as_slice().is_empty() && self.heartbeat.is_due() {
+                    return Ok(Some(self.sign_of_life()));
+                }
                 continue;
             }
             if self.phase != Phase::Live {
@@ -358,7 +372,8 @@ impl Subscription {
         Some(events)
     }
 
-    /// Has what was read and not given read again if events were deleted meanwhile: some of it may be gone.
+    /// Has what was read and not given read again if events were deleted meanwhile: some of it may be gone. Less at once,
+    /// so that it can be given before more is deleted.
     fn forget_if_deleted(&mut self) {
         if let Some(next) = self.held.events.as_slice().first()
             && self.held.epoch != self.log.epoch()
@@ -366,6 +381,11 @@ impl Subscription {
             self.query.after = next.stored().position.previous();
             self.held.events = Vec::new().into_iter();
             self.ahead = None;
+            if self.phase == Phase::CatchUp {
+                (self.query.limit, self.query.bytes_max) =
+                    ((self.query.limit / 2).clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX);
+                (self.store_pages, self.stretches) = (0, None);
+            }
         }
     }
 
@@ -451,6 +471,9 @@ impl Subscription {
             }
             if reached.is_none() {
                 return Ok(None);
+            }
+            if self.heartbeat.is_due() {
+                return Ok(Some(self.sign_of_life()));
             }
             after = reached;
         }

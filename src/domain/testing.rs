@@ -26,7 +26,7 @@ pub(in crate::domain) struct Scripted<A, R> {
 impl<A, R> EventRepository for Scripted<A, R>
 where
     A: Fn(&[AppendRequest]) -> Result<GroupAppended, AppendError> + Send + Sync,
-    R: Fn(&ReadQuery) -> Page + Send + Sync,
+    R: Fn(&ReadQuery) -> Result<Page, ReadError> + Send + Sync,
 {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         (self.append)(&requests)
@@ -41,7 +41,7 @@ where
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, ReadError> {
-        Ok((self.read)(&query))
+        (self.read)(&query)
     }
 
     async fn latest(&self, _: LatestQuery) -> Result<LatestPage, ReadError> {

@@ -239,6 +239,34 @@ async fn streamed_appends_are_answered_in_order_and_one_refusal_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn oversized_message_is_told_and_ends_the_call() {
+    let server = Server::start(&["--max-batch-events", "2"], &[]).await;
+    let mut client = client(&server).await;
+    let oversized = || {
+        let data = Some(Data::BinaryData(vec![0; 7 * 1024 * 1024].into()));
+        vec![CloudEvent { data, ..event("oversized", "s") }]
+    };
+    let told = |refused: &Status| {
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        assert_eq!(refused.get_error_details().error_info().unwrap().reason, "too-large");
+    };
+    told(&client.append(append(oversized())).await.unwrap_err());
+    let request = |events| AppendStreamRequest { events, preconditions: Vec::new() };
+    let requests = [vec![event("1", "s")], oversized(), vec![event("2", "s")]].map(request);
+    let mut answers = client.append_stream(stream::iter(requests)).await.unwrap().into_inner();
+    let first = timeout(CEILING, answers.message()).await.expect("an answer comes").unwrap().unwrap();
+    assert!(matches!(first.outcome, Some(Outcome::Appended(_))), "{first:?}");
+    told(&timeout(CEILING, answers.message()).await.expect("the call ends").unwrap_err());
+    let assumed = |count| {
+        let expectation = Some(Expectation::NoEvents(true));
+        let assumed = |number: usize| Precondition { subject: format!("empty-{number}"), expectation };
+        AppendRequest { preconditions: (0..count).map(assumed).collect(), ..append(vec![event("3", "s")]) }
+    };
+    told(&client.append(assumed(3)).await.unwrap_err());
+    assert_eq!(client.append(assumed(2)).await.unwrap().into_inner().results[0].position, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streamed_appends_end_with_the_server() {
     let server = Server::start(&["--drain-timeout", "60"], &[]).await;
     let mut client = client(&server).await;

@@ -10,10 +10,22 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
+use super::cloud_event_service::Broker;
+use super::event_store::EventStore;
 use super::proto::events_db_server::EventsDbServer;
+use super::proto::v1::event_store_server::EventStoreServer;
 use super::service::EventsDb;
+use crate::adapters::cloudevents::proto::cloud_event_service_server::CloudEventServiceServer;
 
-/// The health of the whole server ("") and of the service by its name: they are ready together.
+/// The services by their names; the empty one means the whole server.
+const KNOWN: [&str; 4] = [
+    "",
+    <EventsDbServer<EventsDb> as NamedService>::NAME,
+    <EventStoreServer<EventStore> as NamedService>::NAME,
+    <CloudEventServiceServer<Broker> as NamedService>::NAME,
+];
+
+/// The health of the whole server and of each service: they are ready together.
 pub(super) struct Health {
     ready: watch::Receiver<bool>,
 }
@@ -45,7 +57,7 @@ impl health_server::Health for Health {
 }
 
 fn is_known(service: &str) -> bool {
-    service.is_empty() || service == <EventsDbServer<EventsDb> as NamedService>::NAME
+    KNOWN.contains(&service)
 }
 
 fn serving(ready: bool) -> ServingStatus {
@@ -71,7 +83,7 @@ mod tests {
         let health = Health::new(ready);
         for (latch, status) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
             sender.send_replace(latch);
-            for service in ["", "grpc.EventsDB"] {
+            for service in ["", "grpc.EventsDB", "eventsdb.v1.EventStore", "io.cloudevents.v1.CloudEventService"] {
                 let answer = health.check(asking_for(service)).await.unwrap().into_inner();
                 assert_eq!(answer.status(), status, "{service}");
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::adapters::api_error::{ApiError, Member};
+use crate::adapters::api_error::{ApiError, ApiErrorKind, Member};
 
 /// Whose reasons these are.
 const DOMAIN: &str = "eventsdb";
@@ -17,6 +17,15 @@ pub(super) fn from_api_error(error: ApiError) -> Status {
     error.log();
     let details = details(&error);
     Status::with_error_details(Code::from_i32(row.grpc_code), error.detail, details)
+}
+
+/// Calls an oversized message what the rest of the world calls it: tonic says `OUT_OF_RANGE`, which we never mean. Any other
+/// status is left as it is.
+pub(super) fn name_oversize(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => from_api_error(ApiError::new(ApiErrorKind::TooLarge, status.message())),
+        _ => status,
+    }
 }
 
 /// What a program may want to know of `error`. Source: `google.rpc`, `error_details.proto`.
@@ -46,7 +55,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::adapters::api_error::ApiErrorKind;
     use crate::domain::append::AppendRefusal;
     use crate::domain::attribute::Subject;
     use crate::domain::position::Position;
@@ -91,6 +99,14 @@ mod tests {
         let moved = from_api_error(moved.into()).get_error_details();
         assert_eq!(moved.precondition_failure().unwrap().violations[0].subject, "s");
         assert_eq!(moved.error_info().unwrap().metadata["last_position"], "7");
+    }
+
+    #[test]
+    fn oversized_message_is_too_large_and_nothing_else_is() {
+        let oversized = name_oversize(Status::out_of_range("too long"));
+        assert_eq!((oversized.code(), oversized.message()), (Code::ResourceExhausted, "too long"));
+        assert_eq!(oversized.get_error_details().error_info().unwrap().reason, "too-large");
+        assert_eq!(name_oversize(Status::internal("torn")).code(), Code::Internal);
     }
 
     #[test]

@@ -108,6 +108,12 @@ impl Log {
                 Err(error) => {
                     on_probe(Err(error));
                     pace.looked(false);
+                    // The store has them too, and more may come for as long as it does not answer.
+                    fresh.clear();
+                    if matches!(error, ReadError::Corrupt(_)) {
+                        // Concerns those who ask for that event, and nobody else may wait for it.
+                        self.begin_anew();
+                    }
                 }
             }
             // What failed is tried again at the next look.
@@ -194,5 +200,58 @@ impl Log {
         let skipped_after = self.tail_mut().begin_anew(head);
         self.readers.announce_to_all(skipped_after.map_or(Some(Position::FIRST), Position::next).unwrap_or(head));
         self.announced.store(head.get(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::domain::append::AppendRequest;
+    use crate::domain::attribute::{EventSource, EventType, Subject};
+    use crate::domain::event::NewEvent;
+    use crate::domain::log::testing::position;
+    use crate::domain::testing::Scripted;
+    use crate::domain::timestamp::Timestamp;
+    use crate::ports::event_repository::AppendError;
+
+    fn commit(at: i64, epoch: u64) -> FreshEvents {
+        let event = NewEvent {
+            id: None,
+            event_source: EventSource::from_stored(String::new()),
+            event_type: EventType::from_stored(String::new()),
+            subject: Subject::from_stored(String::new()),
+            time: None,
+            data: Bytes::new(),
+            context: None,
+        };
+        let recorded = Timestamp::from_unix_micros(7).unwrap();
+        FreshEvents { first: position(at), events: vec![event], recorded, epoch }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn event_that_cannot_be_read_is_left_to_those_who_ask_for_it() {
+        let store = Scripted {
+            append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
+            read: |_: &ReadQuery| Err(ReadError::Corrupt("of another version".into())),
+            head: Some(position(10)),
+        };
+        let log = Arc::new(Log::new(Arc::new(store), 1_000_000));
+        log.start().await.unwrap();
+        let following = Arc::clone(&log);
+        let follower = tokio::spawn(async move { following.follow(stream::pending().boxed(), |_| {}).await });
+        // Another process has appended the event in between.
+        for at in [12, 13] {
+            log.feed(Some(commit(at, log.epoch())), position(at));
+            while log.announced() < Some(position(at)) {
+                tokio::time::sleep(POLL_BUSY).await;
+            }
+        }
+        assert_eq!((log.tail().through(), log.tail().size().0), (Some(position(13)), 1), "the last one is in memory");
+        follower.abort();
     }
 }

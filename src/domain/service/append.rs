@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appended};
+use crate::domain::event::NewEvent;
 use crate::domain::log::FreshEvents;
 use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
@@ -39,6 +40,14 @@ pub enum AppendEventsError {
         events: usize,
         /// Events allowed.
         events_max: usize,
+    },
+    /// Refused: more preconditions than a request may have. Nothing is stored.
+    #[error("the request has {preconditions} preconditions, at most {preconditions_max} are allowed")]
+    TooManyPreconditions {
+        /// Preconditions in the request.
+        preconditions: usize,
+        /// Preconditions allowed: as many as events.
+        preconditions_max: usize,
     },
     /// Refused: the events together have more bytes than a request may have. Nothing is stored.
     #[error("the events of the request have {bytes} bytes, at most {bytes_max} are allowed")]
@@ -200,24 +209,32 @@ impl EventService {
             return (Vec::new(), None);
         }
         let repository = self.core.log.repository();
-        let count = requests.len();
-        let error = match repository.append(Arc::clone(requests)).await {
-            Ok(GroupAppended { outcomes, recorded }) => {
-                return (outcomes.into_iter().map(answer_to).collect(), recorded);
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut left = vec![Arc::clone(requests)];
+        while let Some(part) = left.pop() {
+            match repository.append(Arc::clone(&part)).await {
+                Ok(GroupAppended { outcomes, recorded }) => {
+                    answers.extend(outcomes.into_iter().map(answer_to));
+                    if part.len() == requests.len() {
+                        return (answers, recorded);
+                    }
+                }
+                // One of them is at fault, and the others must not suffer for it.
+                Err(AppendError::Rejected(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    left.extend([second.into(), first.into()]);
+                }
+                Err(error) => {
+                    let is_rejected = matches!(error, AppendError::Rejected(_));
+                    let error = Arc::new(error);
+                    answers.extend(part.iter().map(|_| Err(AppendEventsError::Store(Arc::clone(&error)))));
+                    if !is_rejected {
+                        // Nothing of the others was tried, and they have waited long enough.
+                        let others = left.drain(..).map(|part| part.len()).sum();
+                        answers.extend(std::iter::repeat_n(Err(AppendEventsError::Overdue), others));
+                    }
+                }
             }
-            Err(error) => error,
-        };
-        if count == 1 || !matches!(error, AppendError::Rejected(_)) {
-            let error = Arc::new(error);
-            return ((0..count).map(|_| Err(AppendEventsError::Store(Arc::clone(&error)))).collect(), None);
-        }
-        // One of them is at fault, and the others must not suffer for it.
-        let mut answers = Vec::with_capacity(count);
-        for request in requests.iter() {
-            answers.push(match repository.append(Arc::new([request.clone()])).await {
-                Ok(appended) => appended.outcomes.into_iter().map(answer_to).next().expect("a request has an outcome"),
-                Err(error) => Err(AppendEventsError::Store(Arc::new(error))),
-            });
         }
         (answers, None)
     }
@@ -233,7 +250,11 @@ impl EventService {
         if events > events_max {
             return Err(AppendEventsError::TooManyEvents { events, events_max });
         }
-        let (bytes, bytes_max) = (request.size_bytes(), limits.batch_bytes_max);
+        let (preconditions, preconditions_max) = (request.preconditions.len(), limits.batch_events_max);
+        if preconditions > preconditions_max {
+            return Err(AppendEventsError::TooManyPreconditions { preconditions, preconditions_max });
+        }
+        let (bytes, bytes_max) = (request.events.iter().map(NewEvent::size_bytes).sum(), limits.batch_bytes_max);
         // A lone event has a limit of its own.
         if events > 1 && bytes > bytes_max {
             return Err(AppendEventsError::BatchTooLarge { bytes, bytes_max });
@@ -272,141 +293,4 @@ fn last_stored(answer: &AppendAnswer) -> Option<Position> {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-    use bytes::Bytes;
-    use futures_util::StreamExt;
-    use futures_util::stream::{self, BoxStream};
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::domain::append::{LogView, plan};
-    use crate::domain::attribute::{EventSource, EventType, Subject};
-    use crate::domain::event::NewEvent;
-    use crate::domain::service::{Failures, ServiceLimits};
-    use crate::domain::testing::Scripted;
-    use crate::ports::event_repository::{Page, ReadQuery};
-    use crate::ports::notifier::Notifier;
-
-    struct Silence;
-
-    /// Takes everything but events of the type `poison`, and forgets it.
-    fn picky(requests: &[AppendRequest]) -> Result<GroupAppended, AppendError> {
-        let mut events = requests.iter().flat_map(|request| &request.events);
-        match events.find(|event| event.event_type.as_str() == "poison") {
-            Some(_) => Err(AppendError::Rejected("poison".into())),
-            None => Ok(GroupAppended {
-                outcomes: plan(requests, Position::FIRST, &LogView::default()).outcomes,
-                recorded: None,
-            }),
-        }
-    }
-
-    #[async_trait]
-    impl Notifier for Silence {
-        async fn notify(&self, _: LogState) {}
-
-        fn listen(&self) -> BoxStream<'static, LogState> {
-            stream::pending().boxed()
-        }
-    }
-
-    fn service() -> EventService {
-        let limits = ServiceLimits {
-            event_bytes_max: 10,
-            batch_events_max: 3,
-            batch_bytes_max: 30,
-            queue_events_max: 100,
-            queue_bytes_max: 1_000,
-            subscriptions_max: 1,
-            first_page_events: 1,
-            client_buffer_events: 1,
-            tail_bytes_max: 1_000_000,
-            slow_reader_patience: Duration::from_mins(1),
-        };
-        let read = |query: &ReadQuery| Page { events: Vec::new(), reached: query.through };
-        let store = Scripted { append: picky, read, head: None };
-        EventService::new(Arc::new(store), Arc::new(Silence), limits, CancellationToken::new())
-    }
-
-    fn request(event_type: &str, bytes: usize, count: usize) -> AppendRequest {
-        let event = NewEvent {
-            id: None,
-            event_source: EventSource::from_stored(String::new()),
-            event_type: EventType::from_stored(event_type.to_owned()),
-            subject: Subject::from_stored(String::new()),
-            time: None,
-            data: Bytes::from(vec![0; bytes]),
-            context: None,
-        };
-        AppendRequest { events: vec![event; count], preconditions: Vec::new() }
-    }
-
-    /// Appends all of them at once, waits for `pause`, then writes; returns the answers and the reports.
-    async fn write_after(pause: Duration, requests: Vec<AppendRequest>) -> (Vec<AppendAnswer>, Vec<GroupReport>) {
-        let service = service();
-        let waiting: Vec<_> = requests
-            .into_iter()
-            .map(|request| {
-                let service = service.clone();
-                tokio::spawn(async move { service.append(request).await })
-            })
-            .collect();
-        // On one thread, they are all in the queue once this task has its turn again.
-        tokio::task::yield_now().await;
-        tokio::time::advance(pause).await;
-        service.core.queue.close();
-        let mut reports = Vec::new();
-        service.write_queued(|report| reports.push(report.clone())).await;
-        let mut answers = Vec::new();
-        for answer in waiting {
-            answers.push(answer.await.unwrap());
-        }
-        (answers, reports)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rejected_request_does_not_take_its_neighbours_along() {
-        let requests = vec![request("good", 1, 1), request("poison", 1, 1), request("good", 1, 2)];
-        let (answers, reports) = write_after(Duration::ZERO, requests).await;
-        assert_eq!((answers[0].as_ref().unwrap().len(), answers[2].as_ref().unwrap().len()), (1, 2));
-        let AppendEventsError::Store(error) = answers[1].as_ref().unwrap_err() else { panic!("{answers:?}") };
-        assert!(matches!(**error, AppendError::Rejected(_)));
-        let [report] = reports.as_slice() else { panic!("{reports:?}") };
-        let failures = Failures { rejected: 1, ..Failures::default() };
-        assert_eq!((report.stored, report.failures, report.waits.len()), (3, failures, 3));
-        assert!(report.error.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn request_waits_for_its_turn_up_to_a_limit() {
-        let (answers, _) = write_after(QUEUE_WAIT_MAX, vec![request("good", 1, 1)]).await;
-        assert!(answers[0].is_ok());
-        let late = QUEUE_WAIT_MAX + Duration::from_millis(1);
-        let (answers, reports) = write_after(late, vec![request("good", 1, 1)]).await;
-        assert!(matches!(answers[0], Err(AppendEventsError::Overdue)), "{answers:?}");
-        let failures = Failures { overdue: 1, ..Failures::default() };
-        assert_eq!((reports[0].stored, reports[0].failures), (0, failures));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn request_is_bounded_in_events_and_bytes() {
-        let refusal = async |request| service().append(request).await.unwrap_err();
-        let taken = vec![request("", 10, 3), request("0123456789012345678901234567890", 10, 1)];
-        let (answers, _) = write_after(Duration::ZERO, taken).await;
-        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        assert!(matches!(refusal(request("", 11, 1)).await, AppendEventsError::TooLarge { bytes: 11, bytes_max: 10 }));
-        let too_many = refusal(request("", 1, 4)).await;
-        assert!(matches!(too_many, AppendEventsError::TooManyEvents { events: 4, events_max: 3 }), "{too_many}");
-        let too_large = refusal(request("x", 10, 3)).await;
-        assert!(matches!(too_large, AppendEventsError::BatchTooLarge { bytes: 33, bytes_max: 30 }), "{too_large}");
-    }
-
-    #[tokio::test]
-    async fn service_that_goes_down_refuses() {
-        let service = service();
-        service.finish_writes().await;
-        let answer = service.append(request("", 1, 1)).await;
-        assert!(matches!(answer, Err(AppendEventsError::ShuttingDown)), "{answer:?}");
-    }
-}
+mod tests;

@@ -11,8 +11,8 @@ use crate::domain::append::AppendRequest;
 use crate::domain::service::append::{AppendAnswer, AppendEventsError};
 use crate::ports::append_observer::Wait;
 
-/// Events in one transaction at the most, unless a single request has more: beyond some hundred the commit is no
-/// longer what a transaction costs, and everybody in it waits for the last one.
+/// Events and preconditions in one transaction at the most, unless a single request has more: beyond some hundred the
+/// commit is no longer what a transaction costs, and everybody in it waits for the last one.
 pub(super) const GROUP_EVENTS_MAX: usize = 1_000;
 
 /// Bytes of events in one transaction at the most, unless a single request has more.
@@ -131,7 +131,7 @@ impl State {
     fn take_group(&mut self) -> Vec<Waiting> {
         let (mut events, mut bytes) = (0, 0);
         let fitting = self.waiting.iter().enumerate().take_while(|(index, waiting)| {
-            events += waiting.events();
+            events += waiting.events() + waiting.request.preconditions.len();
             bytes += waiting.bytes;
             *index == 0 || (events <= GROUP_EVENTS_MAX && bytes <= GROUP_BYTES_MAX)
         });

@@ -68,12 +68,13 @@ impl GroupReport {
                 } += 1;
                 self.error = Some(Arc::clone(error));
             }
+            Err(AppendEventsError::Overdue) => self.failures.overdue += 1,
             Err(
-                AppendEventsError::Overdue
-                | AppendEventsError::ShuttingDown
+                AppendEventsError::ShuttingDown
                 | AppendEventsError::QueueFull { .. }
                 | AppendEventsError::TooLarge { .. }
                 | AppendEventsError::TooManyEvents { .. }
+                | AppendEventsError::TooManyPreconditions { .. }
                 | AppendEventsError::BatchTooLarge { .. },
             ) => {} // answered before the store is asked
         }

@@ -18,17 +18,21 @@ impl Heartbeat {
         Self { interval, sent, timer: Box::pin(tokio::time::sleep_until(sent + interval)) }
     }
 
+    /// Whether nothing was sent for the interval.
+    pub(super) fn is_due(&self) -> bool {
+        self.sent + self.interval <= Instant::now()
+    }
+
     /// Waits until nothing was sent for the interval. The timer is only moved when it has run out: most of the time
     /// something is sent before.
     pub(super) async fn due(&mut self) {
         loop {
             self.timer.as_mut().await;
-            let due = self.sent + self.interval;
-            self.timer.as_mut().reset(due.max(Instant::now()));
-            if due <= Instant::now() {
+            if self.is_due() {
                 self.timer.as_mut().reset(Instant::now() + self.interval);
                 return;
             }
+            self.timer.as_mut().reset(self.sent + self.interval);
         }
     }
 }

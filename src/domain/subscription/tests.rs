@@ -9,10 +9,15 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::domain::append::AppendRequest;
-use crate::domain::event::StoredEvent;
+use crate::domain::attribute::{EventSource, EventType};
+use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::log::FreshEvents;
 use crate::domain::log::testing::{position, stored};
 use crate::domain::testing::Scripted;
 use crate::ports::event_repository::{AppendError, Page, ReadQuery};
+
+/// Bytes of the newest events in memory: room for all that is appended here.
+const TAIL_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a store was asked for, and what became of it.
 #[derive(Default)]
@@ -47,22 +52,50 @@ async fn log(events: i64, event_bytes: usize) -> (Arc<Row>, Arc<Log>) {
     let asked = Arc::clone(&row);
     let store = Scripted {
         append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
-        read: move |query: &ReadQuery| asked.read(query, &data),
+        read: move |query: &ReadQuery| Ok(asked.read(query, &data)),
         head: Some(position(events)),
     };
-    let log = Arc::new(Log::new(Arc::new(store), 0));
-    log.refresh().await.unwrap();
+    let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
+    log.start().await.unwrap();
     (row, log)
 }
 
+/// Appends so many events by one commit, and waits until they are in memory.
+async fn append(log: &Arc<Log>, events: usize) {
+    let head = log.known().head.unwrap();
+    let event = NewEvent {
+        id: None,
+        event_source: EventSource::from_stored("row".to_owned()),
+        event_type: EventType::from_stored("row".to_owned()),
+        subject: Subject::from_stored("row".to_owned()),
+        time: None,
+        data: Bytes::from_static(b"appended"),
+        context: None,
+    };
+    let recorded = Timestamp::from_unix_micros(1).unwrap();
+    let (first, events) = (head.next().unwrap(), vec![event; events]);
+    let through = position(head.get() + i64::try_from(events.len()).unwrap());
+    log.feed(Some(FreshEvents { first, events, recorded, epoch: log.epoch() }), through);
+    let following = Arc::clone(log);
+    let follower = tokio::spawn(async move { following.follow(stream::pending().boxed(), |_| {}).await });
+    while log.announced() < Some(through) {
+        tokio::task::yield_now().await;
+    }
+    follower.abort();
+}
+
 fn reader(log: &Arc<Log>) -> Subscription {
+    reader_with(log, Duration::from_mins(1))
+}
+
+fn reader_with(log: &Arc<Log>, heartbeat: Duration) -> Subscription {
     let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let request = SubscriptionRequest {
         filter: Filter::default(),
         start: Start::After(None),
         latest: false,
         min_position: None,
-        heartbeat: Duration::from_mins(1),
+        heartbeat,
         protocol: Protocol::Sse,
     };
     let pages = PageLimits { first_events: 100, live_events: 100 };
@@ -143,9 +176,10 @@ async fn event_larger_than_a_page_is_given_alone() {
 
 #[tokio::test]
 async fn what_was_deleted_meanwhile_is_not_given() {
-    // In the middle of a stretch, and of the last one.
-    for deleted_after in [15_000, 36_000] {
+    // In the middle of a stretch, of the last one, and of what was in memory.
+    for deleted_after in [15_000, 36_000, 41_000] {
         let (row, log) = log(40_000, 10).await;
+        append(&log, 3_000).await;
         let mut items = Box::pin(reader(&log).into_stream());
         let mut last = 0;
         loop {
@@ -163,8 +197,32 @@ async fn what_was_deleted_meanwhile_is_not_given() {
             if last > deleted_after && !is_deleted {
                 row.has_gaps.store(true, Ordering::Relaxed);
                 log.note_deletion();
+                row.asked.lock().unwrap().clear();
             }
         }
-        assert_eq!(last, 39_999);
+        assert_eq!(last, 42_999);
+        let asked = row.asked.lock().unwrap();
+        assert!(asked[0] <= PAGE_EVENTS_MAX, "less at once, so that it can be given before more is deleted: {asked:?}");
     }
+}
+
+#[tokio::test]
+async fn long_way_without_a_match_has_signs_of_life() {
+    let store = Scripted {
+        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
+        read: |query: &ReadQuery| {
+            let looked_at = position(query.after.map_or(0, Position::get) + 1_000);
+            Ok(Page { events: Vec::new(), reached: looked_at.min(query.through) })
+        },
+        head: Some(position(3_500)),
+    };
+    let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
+    log.start().await.unwrap();
+    // Always due.
+    let mut items = Box::pin(reader_with(&log, Duration::ZERO).into_stream());
+    for reached in [1_000, 2_000, 3_000, 3_500] {
+        let item = items.next().await.unwrap().unwrap();
+        assert!(matches!(item, SubscriptionItem::Heartbeat(at) if at == Some(position(reached))), "{item:?}");
+    }
+    assert!(matches!(items.next().await.unwrap().unwrap(), SubscriptionItem::CaughtUp(_)));
 }

@@ -13,7 +13,7 @@ use super::convert;
 use crate::adapters::api_error::ApiError;
 use crate::adapters::grpc::proto::v1;
 use crate::adapters::grpc::proto::v1::append_stream_response::Outcome;
-use crate::adapters::grpc::status::from_api_error;
+use crate::adapters::grpc::status::{from_api_error, name_oversize};
 use crate::domain::append::Appended;
 use crate::domain::service::{EventService, Submitted};
 use crate::domain::subscription::SubscriptionEnded;
@@ -60,7 +60,7 @@ impl<R: Stream<Item = Result<v1::AppendStreamRequest, Status>>> Answers<R> {
                 }
                 Some(Err(unreadable)) => {
                     self.is_over = true;
-                    InFlight::Decided(Err(unreadable))
+                    InFlight::Decided(Err(name_oversize(unreadable)))
                 }
                 None => {
                     self.is_over = true;
