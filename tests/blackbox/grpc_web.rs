@@ -239,7 +239,8 @@ async fn pages_of_allowed_origins_may_call() {
     let allowed = "https://app.example.org";
     let envs = [("AUTH_TOKEN", "secret"), ("CORS_ALLOWED_ORIGINS", "https://app.example.org,http://localhost:3000")];
     let server = Server::start(&[], &envs).await;
-    let asked = ["authorization", "content-type", "grpc-timeout", "x-grpc-web", "x-user-agent"];
+    let asked =
+        ["authorization", "ce-ofmine", "content-type", "grpc-timeout", "if-match", "x-grpc-web", "x-user-agent"];
     let preflight = |origin: &'static str| {
         let request = Client::new().request(Method::OPTIONS, server.at("/grpc.EventsDB/CreateEvent"));
         let request = request.header(ORIGIN, origin).header("access-control-request-method", "POST");

@@ -24,6 +24,8 @@ pub enum Operation {
     HistoricEvents,
     /// List the subjects.
     ListSubjects,
+    /// List the types.
+    ListTypes,
     /// Delete events.
     DeleteEvents,
 }
@@ -76,12 +78,13 @@ impl Fault {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CreateEvent,
         Self::GetEvent,
         Self::StreamEvents,
         Self::HistoricEvents,
         Self::ListSubjects,
+        Self::ListTypes,
         Self::DeleteEvents,
     ];
 
@@ -94,6 +97,7 @@ impl Operation {
             Self::StreamEvents => "stream_events",
             Self::HistoricEvents => "historic_events",
             Self::ListSubjects => "list_subjects",
+            Self::ListTypes => "list_types",
             Self::DeleteEvents => "delete_events",
         }
     }
@@ -123,6 +127,7 @@ impl Operation {
                 Some(Self::HistoricEvents)
             }
             ("GET", "/subjects") | ("POST", "/eventsdb.v1.EventStore/ListSubjects") => Some(Self::ListSubjects),
+            ("POST", "/eventsdb.v1.EventStore/ListTypes") => Some(Self::ListTypes),
             ("POST", "/subjects/delete" | "/grpc.EventsDB/DeleteFromSubject" | "/eventsdb.v1.EventStore/Delete") => {
                 Some(Self::DeleteEvents)
             }
