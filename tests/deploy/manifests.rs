@@ -18,6 +18,19 @@ fn kustomize(overlay: &str) -> String {
     run(Command::new(tool("EVENTS_DB_TEST_KUBECTL")).arg("kustomize").arg(folder), "")
 }
 
+/// What an overlay of somebody's own renders to, which stands beside ours.
+fn kustomize_of(kustomization: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["base", "components", "overlays"] {
+        let copy = format!("cp -r {} {}", path("deploy/kubernetes").join(part).display(), folder.path().display());
+        run(Command::new("sh").args(["-c", &copy]), "");
+    }
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("kustomization.yaml"), kustomization).unwrap();
+    run(Command::new(tool("EVENTS_DB_TEST_KUBECTL")).arg("kustomize").arg(own), "")
+}
+
 fn helm(arguments: &[&str]) -> Command {
     let mut helm = Command::new(tool("EVENTS_DB_TEST_HELM"));
     helm.args(arguments).current_dir(path("deploy/helm/events-db"));
@@ -148,11 +161,44 @@ fn the_chart_refuses_values_that_cannot_work() {
         ("database.prot=1", "prot"),
         ("ingres.enabled=true", "ingres"),
         ("drainTimeout=30", "terminationGracePeriodSeconds"),
+        ("autoscaling.targetCPU=80%", "targetCPU"),
+        ("tls.enabled=true,ingress.enabled=true", "ingress"),
+        ("tls.enabled=true,gateway.enabled=true", "gateway"),
     ] {
         let output = chart("mysql", &["--set", wrong]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(named), "{wrong}: {said}");
     }
+}
+
+#[test]
+fn prometheus_asks_over_tls_where_the_port_speaks_it() {
+    let monitored = kustomize_of(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../overlays/mysql]\n\
+         components: [../components/monitoring, ../components/tls]\n",
+    );
+    let charted = run(&mut chart("mysql", &["--set", "tls.enabled=true,monitoring.enabled=true"]), "");
+    for rendered in [monitored, charted] {
+        let monitor = documents(&rendered).into_iter().find(|document| document["kind"] == "ServiceMonitor").unwrap();
+        let endpoint = &monitor["spec"]["endpoints"][0];
+        assert_eq!(
+            (&endpoint["scheme"], &endpoint["tlsConfig"]["serverName"]),
+            (&json!("https"), &json!("events.example.org"))
+        );
+    }
+    let plain = run(&mut chart("mysql", &["--set", "monitoring.enabled=true"]), "");
+    assert!(!plain.contains("scheme: https"));
+}
+
+#[test]
+fn pods_may_connect_to_what_the_chart_is_told() {
+    let rule = r#"networkPolicy.extraEgress=[{"ports":[{"port":4318,"protocol":"TCP"}]}]"#;
+    let rendered = run(&mut chart("mysql", &["--set-json", rule]), "");
+    let of_us = |document: &Value| document["kind"] == "NetworkPolicy" && document["metadata"]["name"] == "events-db";
+    let policy = documents(&rendered).into_iter().find(of_us).unwrap();
+    assert!(
+        policy["spec"]["egress"].as_array().unwrap().contains(&json!({"ports": [{"port": 4318, "protocol": "TCP"}]}))
+    );
 }
 
 #[test]
