@@ -19,6 +19,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Exit code for a wrong setting. Source: sysexits.h, `EX_USAGE`.
 const EXIT_USAGE: u8 = 64;
 
+/// Exit code of a command that was interrupted twice: 128 and the number of the signal, as a shell would say.
+const EXIT_INTERRUPTED: i32 = 130;
+
 /// Exit code when something that is needed is not there. Source: sysexits.h, `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: u8 = 69;
 
@@ -39,12 +42,15 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return unavailable(&error, "threads cannot be started"),
     };
-    match command {
+    let exit_code = match command {
         Command::Serve(config) => runtime
             .block_on(serve(*config))
             .map_or_else(|error| unavailable(error.as_ref(), "the server cannot start"), |()| ExitCode::SUCCESS),
         command => runtime.block_on(carry_out(command)),
-    }
+    };
+    // Whatever is still under way on its threads, such as looking up a name, cannot be ended and need not be waited for.
+    runtime.shutdown_background();
+    exit_code
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
@@ -73,6 +79,11 @@ async fn carry_out(command: Command) -> ExitCode {
             tokio::spawn(async move {
                 signalled.await;
                 interrupt.cancel();
+                // Asked again, it ends where it is: it may wait for somebody who does not come.
+                if let Ok(again) = self::signalled() {
+                    again.await;
+                    std::process::exit(EXIT_INTERRUPTED);
+                }
             });
         }
         Err(error) => return unavailable(&error, "signals cannot be heard"),
@@ -104,8 +115,10 @@ fn unavailable(error: &(dyn Error + 'static), what: &str) -> ExitCode {
 }
 
 fn start_logs(settings: &LogSettings) {
+    // The client of NATS says in its debug lines which servers it tries, with their passwords.
+    let without_passwords = "async_nats=info".parse().expect("a literal directive is valid");
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&settings.filter))
+        .with_env_filter(EnvFilter::new(&settings.filter).add_directive(without_passwords))
         .with_writer(io::stderr)
         .with_target(false);
     match settings.format {

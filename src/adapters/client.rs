@@ -4,11 +4,12 @@ mod frames;
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Response, StatusCode};
+use reqwest::{Certificate, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::adapters::cloudevents::JSON_BATCH;
@@ -33,6 +34,12 @@ pub struct ClientOptions {
     pub takes_any_certificate: bool,
     /// The only authority to trust, PEM; those of the system when `None`.
     pub authority: Option<PathBuf>,
+}
+
+fn is_on_this_machine(url: &str) -> bool {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A server to talk to.
@@ -161,6 +168,10 @@ impl Client {
             let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| cause(error.into()))?;
             http = http.tls_certs_only(certificates);
         }
+        if is_on_this_machine(&options.url) {
+            // A proxy would look for it on its own.
+            http = http.no_proxy();
+        }
         let http = http.build().map_err(|error| ClientError::Options {
             problem: "TLS cannot be set up".to_owned(),
             cause: Some(error.into()),
@@ -193,7 +204,7 @@ impl Client {
     /// # Errors
     /// As [`ClientError`] says.
     pub async fn follow(&self, query: &[(&str, &str)], last: Option<i64>) -> Result<Following, ClientError> {
-        let address = url::Url::parse_with_params(&format!("{}/events/stream", self.url), query);
+        let address = Url::parse_with_params(&format!("{}/events/stream", self.url), query);
         let address = address.map_err(|error| ClientError::Options {
             problem: "--url cannot be used".to_owned(),
             cause: Some(error.into()),

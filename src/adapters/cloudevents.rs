@@ -17,7 +17,7 @@ pub use archived::{Archived, from_archived, write_archived};
 pub use base64::{decode_base64, write_base64};
 pub use headers::{from_headers, is_binary, write_headers};
 pub use json::{from_json, from_json_batch, json_bytes, write_json, write_json_text, write_to};
-pub use json_value::{JsonValue, json_text, parse_json};
+pub use json_value::{JsonValue, json_text, parse_json, parse_json_array};
 pub use own_bytes::own_bytes;
 pub use protobuf::{from_message, from_protobuf, from_protobuf_batch, to_message};
 

@@ -77,9 +77,8 @@ fn typed(text: &str) -> Value {
 fn shown(name: &str, value: &str) -> String {
     match name {
         "AUTH_TOKEN" | "MYSQL_PASSWORD" => HIDDEN.to_owned(),
-        "DATABASE_URL" | "IMPORT_FROM" | "NATS_URL" => {
-            value.split(',').map(|url| url_shown(url.trim())).collect::<Vec<_>>().join(",")
-        }
+        "DATABASE_URL" | "IMPORT_FROM" => url_shown(value),
+        "NATS_URL" => value.split(',').map(|url| url_shown(url.trim())).collect::<Vec<_>>().join(","),
         _ => value.to_owned(),
     }
 }
@@ -87,6 +86,11 @@ fn shown(name: &str, value: &str) -> String {
 /// Scheme, host and path; a user alone may be a token.
 fn url_shown(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return HIDDEN.to_owned() };
+    // A password with a character that must be escaped may look like another part of the URL.
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if text.matches('@').count() != usize::from(has_user) || url.fragment().is_some() {
+        return HIDDEN.to_owned();
+    }
     let hidden = if url.password().is_some() {
         url.set_password(Some(HIDDEN))
     } else if url.username().is_empty() {
@@ -115,6 +119,10 @@ mod tests {
             ("postgres://s3cret@db/events", "postgres://…@db/events"),
             ("postgres://u:s3cret@db/e?sslpassword=s3cret", "postgres://u:…@db/e?…"),
             ("s3cret", "…"),
+            ("postgres://u:a,b:s3cret@db/e", "postgres://u:…@db/e"),
+            ("postgres://u:12/s3cret@db/e", "…"),
+            ("postgres://u:12#s3cret@db/e", "…"),
+            ("postgres://u:s3@cret@db/e", "…"),
         ] {
             assert_eq!(shown("DATABASE_URL", url), seen);
         }

@@ -28,7 +28,7 @@ impl Layer {
     /// The known ones of `variables`, with what is in files. One that is empty is not set, as in the Go service.
     pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut given: BTreeMap<String, String> =
-            variables.into_iter().filter(|(name, value)| is_known(name) && !value.is_empty()).collect();
+            variables.into_iter().filter(|(name, value)| is_known(name) && !is_unset(name, value)).collect();
         for name in SECRETS {
             let in_file = format!("{name}{FILE_SUFFIX}");
             let Some(path) = given.remove(&in_file) else { continue };
@@ -63,6 +63,11 @@ impl Layer {
     }
 }
 
+/// Whether it is as good as not there: empty, or what Kubernetes tells every pod of a service that is called `mysql`.
+fn is_unset(name: &str, value: &str) -> bool {
+    value.is_empty() || (name == "MYSQL_PORT" && value.starts_with("tcp://"))
+}
+
 /// Whether `name` is a variable that is read, or that names the file of one.
 pub(super) fn is_known(name: &str) -> bool {
     let in_file = name.strip_suffix(FILE_SUFFIX).is_some_and(|secret| SECRETS.contains(&secret));
@@ -92,6 +97,13 @@ mod tests {
 
     fn layer(variables: &[(&str, &str)]) -> Result<Layer, ConfigError> {
         Layer::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn service_that_kubernetes_tells_of_is_no_setting() {
+        let layer = layer(&[("MYSQL_PORT", "tcp://10.0.0.7:3306"), ("DATABASE_URL", "sqlite://events.db")]).unwrap();
+        assert_eq!(layer.iter().collect::<Vec<_>>(), [("DATABASE_URL", "sqlite://events.db")]);
+        assert!(self::layer(&[("MYSQL_PORT", "3307")]).unwrap().names_database());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One reader's way through the log: catch-up and live in one loop.
 
+mod error;
 mod heartbeat;
 
 use std::pin::Pin;
@@ -20,6 +21,8 @@ use crate::domain::position::Position;
 use crate::domain::subscription::heartbeat::Heartbeat;
 use crate::domain::timestamp::Timestamp;
 use crate::ports::event_repository::{LatestPage, LatestQuery, Order, ReadError, ReadQuery};
+
+pub use error::{StartError, SubscribeError, SubscriptionEnded};
 
 /// Events in a page at the most, once a reader has shown that it takes full ones.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
@@ -77,48 +80,6 @@ pub enum SubscriptionItem {
     CaughtUp(Option<Position>),
     /// Nothing was sent for a while; a reader may resume after this place.
     Heartbeat(Option<Position>),
-}
-
-/// Why a subscription was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscribeError {
-    /// All slots are taken.
-    #[error("all {subscriptions_max} streams are in use")]
-    TooMany {
-        /// How many may be open at once.
-        subscriptions_max: usize,
-    },
-    /// The place to begin cannot be found out now.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
-/// Why a place to begin was not found.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The log has not come as far as it must.
-    #[error("the log has not come to position {min_position} in time")]
-    NotReached {
-        /// How far it must have come.
-        min_position: Position,
-    },
-    /// The store does not answer.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
-/// Why a subscription ended though its reader is still there; it resumes elsewhere after the last position it saw.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscriptionEnded {
-    /// The service is going down.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// The reader has taken nothing for too long.
-    #[error("the stream was ended because its reader took nothing for too long")]
-    TooSlow,
-    /// An event cannot be read, and skipping it would be a lie.
-    #[error(transparent)]
-    Corrupt(ReadError),
 }
 
 /// How much a subscription reads at once.
@@ -326,7 +287,9 @@ impl Subscription {
                 // store: what a task spawns waits for it, where no other thread would take it away.
                 tokio::task::yield_now().await;
             }
-            self.forget_if_deleted();
+            if self.forget_if_deleted() && self.heartbeat.is_due() {
+                return Ok(Some(self.sign_of_life()));
+            }
             if let Some(events) = self.give() {
                 return Ok(Some(SubscriptionItem::Events(events)));
             }
@@ -372,21 +335,20 @@ impl Subscription {
         Some(events)
     }
 
-    /// Has what was read and not given read again if events were deleted meanwhile: some of it may be gone. Less at once,
-    /// so that it can be given before more is deleted.
-    fn forget_if_deleted(&mut self) {
-        if let Some(next) = self.held.events.as_slice().first()
-            && self.held.epoch != self.log.epoch()
-        {
-            self.query.after = next.stored().position.previous();
-            self.held.events = Vec::new().into_iter();
-            self.ahead = None;
-            if self.phase == Phase::CatchUp {
-                (self.query.limit, self.query.bytes_max) =
-                    ((self.query.limit / 2).clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX);
-                (self.store_pages, self.stretches) = (0, None);
-            }
+    /// Has what was read and not given read again if events were deleted meanwhile, and says so: some of it may be gone. Less
+    /// at once, so that it can be given before more is deleted.
+    fn forget_if_deleted(&mut self) -> bool {
+        let Some(next) = self.held.events.as_slice().first() else { return false };
+        if self.held.epoch == self.log.epoch() {
+            return false;
         }
+        self.query.after = next.stored().position.previous();
+        self.held.events = Vec::new().into_iter();
+        self.ahead = None;
+        self.query.limit = (self.query.limit / 2).clamp(1, PAGE_EVENTS_MAX);
+        self.query.bytes_max = PAGE_BYTES_MAX;
+        (self.store_pages, self.stretches) = (0, None);
+        true
     }
 
     async fn read_page(&mut self, through: Position) -> Result<(), ReadError> {
@@ -415,11 +377,13 @@ impl Subscription {
 
     /// Has more read at once, for a reader that has taken `events` and finds more in the store if `is_on_store`.
     fn grow(&mut self, events: usize, is_on_store: bool) {
-        if self.phase == Phase::Live {
-            return;
-        }
+        let is_live = self.phase == Phase::Live;
         if events >= self.query.limit {
-            self.query.limit = (self.query.limit * 2).min(PAGE_EVENTS_MAX);
+            let limit_max = if is_live { self.live_page_events.min(PAGE_EVENTS_MAX) } else { PAGE_EVENTS_MAX };
+            self.query.limit = (self.query.limit * 2).min(limit_max);
+        }
+        if is_live {
+            return;
         }
         self.store_pages += usize::from(is_on_store);
         if is_on_store && self.store_pages >= STRETCH_AFTER_PAGES && self.stretches.is_none() {

@@ -39,6 +39,10 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] when it is not one, or outside of the years 1 to 9999 in UTC.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
+        // The library takes anything between date and time.
+        if !matches!(text.as_bytes().get("2026-01-01".len()), Some(b'T' | b't')) {
+            return Err(InvalidTimestamp);
+        }
         let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
         let micros = time.unix_timestamp_nanos().div_euclid(1_000);
         Self::from_unix_micros(i64::try_from(micros).map_err(|_| InvalidTimestamp)?)
@@ -71,6 +75,7 @@ mod tests {
     fn times_are_kept_in_utc_with_microseconds() {
         for (text, kept) in [
             ("2024-05-01T12:00:00Z", "2024-05-01T12:00:00Z"),
+            ("2024-05-01t12:00:00z", "2024-05-01T12:00:00Z"),
             ("2024-05-01T12:00:00+02:00", "2024-05-01T10:00:00Z"),
             ("2024-05-01T12:00:00.1234567Z", "2024-05-01T12:00:00.123456Z"),
             ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
@@ -88,6 +93,9 @@ mod tests {
             "yesterday",
             "2024-05-01",
             "2024-05-01T12:00:00",
+            "2024-05-01 12:00:00Z",
+            "2024-05-01X12:00:00Z",
+            "2024-05-01\u{0}12:00:00Z",
             "2024-13-01T00:00:00Z",
             "0001-01-01T00:00:00+01:00",
             "9999-12-31T23:59:59-01:00",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use events_db::domain::append::AppendRequest;
 use events_db::domain::event::NewEvent;
 use events_db::domain::position::Position;
 use events_db::ports::event_repository::AppendError;
@@ -173,16 +174,25 @@ pub(crate) async fn connection_that_was_fenced_off_commits_no_more(store: &Store
     assert_eq!(positions(&whole_log(&*repository).await), [1, 2, 3]);
 }
 
+/// A request for one event of this type.
+pub(crate) fn typed(name: &str) -> AppendRequest {
+    request(vec![NewEvent { event_type: event_type(name), ..event("s") }])
+}
+
+/// Has the database refuse the connection that inserts an event of this type, from then on.
+pub(crate) async fn forbid_connection_of(event_type: &str, store: &Store) {
+    let foreign = store.foreign().await;
+    foreign.execute_unprepared("CREATE TABLE read_only (connection BIGINT)").await.unwrap();
+    for statement in store.rule_for_the_connection_of(event_type, "read_only") {
+        foreign.execute_unprepared(&statement).await.unwrap();
+    }
+}
+
 /// As after a switch-over, when the old server is read-only and its connections stay open.
 pub(crate) async fn connection_that_is_refused_is_not_used_again(store: &Store) {
     let repository = store.open().await;
     append(&*repository, events(&["before"])).await;
-    let foreign = store.foreign().await;
-    foreign.execute_unprepared("CREATE TABLE read_only (connection BIGINT)").await.unwrap();
-    for statement in store.rule_for_the_connection_of("first", "read_only") {
-        foreign.execute_unprepared(&statement).await.unwrap();
-    }
-    let typed = |name: &str| request(vec![NewEvent { event_type: event_type(name), ..event("s") }]);
+    forbid_connection_of("first", store).await;
     assert!(group(&*repository, vec![typed("first")]).await[0].is_ok());
     let refused = repository.append(Arc::new([typed("later")])).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");

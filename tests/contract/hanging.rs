@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use events_db::ports::event_repository::{EventRepository, ReadError};
+use events_db::ports::event_repository::{AppendError, EventRepository, ReadError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::foreign::{forbid_connection_of, typed};
+use crate::groups::group;
 use crate::reading::{append, events, exact, position};
 use crate::store::Store;
 
@@ -43,6 +45,11 @@ impl Between {
             }
         });
         Self { port, silenced }
+    }
+
+    /// How many connections there were.
+    fn connections(&self) -> usize {
+        self.silenced.lock().unwrap().len()
     }
 
     /// From now on nothing passes over the connections that are open; later ones are not concerned.
@@ -128,4 +135,21 @@ pub(crate) async fn reads_that_nobody_waits_for_any_more_take_no_place_for_long(
     while read_by_many(&repository).await < READS {
         assert!(started.elapsed() < Duration::from_secs(30), "places are still taken");
     }
+}
+
+/// Or else they would deny what the writer stores on another server.
+pub(crate) async fn reads_leave_a_server_that_refuses_the_writer(store: &Store) {
+    let between = Between::start(store.address()).await;
+    let repository = store.open_through(between.port).await;
+    append(&*repository, events(&["before"])).await;
+    forbid_connection_of("first", store).await;
+    assert!(group(&*repository, vec![typed("first")]).await[0].is_ok());
+    assert!(repository.get(position(1)).await.unwrap().is_some());
+    let before = between.connections();
+    assert!(repository.get(position(1)).await.unwrap().is_some());
+    assert_eq!(between.connections(), before);
+    let refused = repository.append(Arc::new([typed("later")])).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert!(repository.get(position(1)).await.unwrap().is_some());
+    assert_eq!(between.connections(), before + 1);
 }

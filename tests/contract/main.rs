@@ -174,6 +174,7 @@ mod servers {
             foreign::connection_that_was_fenced_off_commits_no_more,
             foreign::connection_that_is_refused_is_not_used_again,
             hanging::silent_connections_take_no_place_for_long,
+            hanging::reads_leave_a_server_that_refuses_the_writer,
             hanging::reads_that_nobody_waits_for_any_more_take_no_place_for_long,
             opening::database_of_a_later_version_is_served,
             opening::user_who_may_not_change_the_schema_serves,

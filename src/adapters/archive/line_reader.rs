@@ -22,8 +22,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// is under way.
 const CHUNKS_AHEAD: usize = 35;
 
-/// Bytes of a line at the most: the largest event there can be, 16 MiB of data in Base64, and what is around it.
-const LINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of a line at the most: the largest event there can be, 16 MiB of data and extensions, each byte of which may be
+/// escaped by six, and what is around them.
+const LINE_BYTES_MAX: u64 = 97 * 1024 * 1024;
 
 type Chunk = Result<Vec<ArchivedEvent>, ArchiveError>;
 
@@ -148,6 +149,6 @@ mod tests {
         let most = usize::try_from(LINE_BYTES_MAX).unwrap() - around;
         assert_eq!(lines(event_line(&"x".repeat(most))).await.unwrap(), [1]);
         let problem = lines(event_line(&"x".repeat(most + 1))).await.unwrap_err();
-        assert_eq!(problem, "line 1: is longer than 33554432 bytes");
+        assert_eq!(problem, "line 1: is longer than 101711872 bytes");
     }
 }

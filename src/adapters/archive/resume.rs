@@ -14,6 +14,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// What a gzip file begins with. Source: RFC 1952, section 2.3.1.
 pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// What an event begins with in an archive.
+const EVENT: &[u8] = b"{\"specversion\":\"";
+
 /// The whole lines of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resumed {
@@ -26,7 +29,7 @@ pub struct Resumed {
 /// Finds the whole lines of `file`. Costs a read of the file when it is compressed, one of its last line when it is not.
 ///
 /// # Errors
-/// Those of the system; `InvalidData` when the file is not one of an export.
+/// Those of the system; `InvalidData` when the file is not one of an export, or damaged before its end.
 pub fn whole_lines(file: &mut File, is_compressed: bool) -> io::Result<Resumed> {
     check_beginning(file, is_compressed)?;
     let (bytes, line) = if is_compressed { of_parts(file)? } else { of_text(file)? };
@@ -44,11 +47,11 @@ pub fn whole_lines(file: &mut File, is_compressed: bool) -> io::Result<Resumed> 
 fn check_beginning(file: &mut File, is_compressed: bool) -> io::Result<()> {
     let mut beginning = Vec::new();
     file.seek(SeekFrom::Start(0))?;
-    file.take(2).read_to_end(&mut beginning)?;
+    file.take(EVENT.len() as u64).read_to_end(&mut beginning)?;
     let (expected, problem): (&[u8], _) = if is_compressed {
         (&GZIP, "it is not compressed with gzip")
     } else {
-        (b"{", "it does not begin with an event")
+        (EVENT, "it does not begin with an event")
     };
     if beginning.starts_with(&expected[..expected.len().min(beginning.len())]) { Ok(()) } else { Err(invalid(problem)) }
 }
@@ -87,7 +90,10 @@ fn of_parts(file: &mut File) -> io::Result<(u64, Option<Vec<u8>>)> {
             return Ok((bytes, last));
         }
         let mut part = GzDecoder::new(&mut reader);
-        let Ok(line) = last_line(&mut part) else { return Ok((bytes, last)) };
+        let line = match last_line(&mut part) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((bytes, last)),
+            line => line?,
+        };
         bytes = reader.stream_position()?;
         last = line.or(last);
     }
@@ -177,13 +183,19 @@ mod tests {
             assert_eq!(resumed(content, true).unwrap(), found(first.len(), 2), "{torn}");
         }
         assert_eq!(resumed(&[], true).unwrap(), found(0, 0));
+        // Damaged, and not torn: what is behind may be the only copy.
+        let mut damaged = both.clone();
+        damaged[first.len() - 6] ^= 1;
+        assert_eq!(resumed(&damaged, true).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let foreign = [part("not lines"), second].concat();
+        assert_eq!(resumed(&foreign, true).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
     fn file_that_is_no_export_is_refused() {
         let foreign = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"s\",\"type\":\"t\"}\n";
         for (content, is_compressed) in
-            [("hello\n", false), ("x", false), (foreign, false), (foreign, true), ("x", true)]
+            [("hello\n", false), ("x", false), ("{\"a\":1}", false), (foreign, false), (foreign, true), ("x", true)]
         {
             let problem = resumed(content.as_bytes(), is_compressed).unwrap_err();
             assert_eq!(problem.kind(), io::ErrorKind::InvalidData, "{content}");

@@ -24,6 +24,9 @@ pub(super) const RECORDED_TIME: &str = "recordedtime";
 /// The extension that says of an event in an archive that its producer chose its place in the log for an id.
 pub(super) const OWN_ID: &str = "eventsdbownid";
 
+/// Extensions of one event: as headers, all of them must fit into a head.
+const EXTENSIONS_MAX: usize = 250;
+
 /// Attributes that are still coming in.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
@@ -104,7 +107,11 @@ impl Attributes {
         if [POSITION, RECORDED_TIME].contains(&name) || (name == OWN_ID && self.log.is_some()) {
             return self.log.as_mut().map_or(Ok(()), |log| log.set(name, &value));
         }
-        once(name, self.extensions.insert(key, value).is_none())
+        once(name, self.extensions.insert(key, value).is_none())?;
+        if self.extensions.len() > EXTENSIONS_MAX && self.log.is_none() {
+            return Err(ApiError::invalid("extensions", format!("must be at most {EXTENSIONS_MAX}")));
+        }
+        Ok(())
     }
 
     /// The event with its data.

@@ -15,7 +15,7 @@ use crate::adapters::cloudevents::attributes::{
     Attributes, OWN_ID, OfLog, POSITION, RECORDED_TIME, SPEC_VERSION, context_of, id_of,
 };
 use crate::adapters::cloudevents::base64::{decode_base64, write_base64};
-use crate::adapters::cloudevents::json_value::{JsonValue, json_text, parse_json};
+use crate::adapters::cloudevents::json_value::{JsonValue, json_text, parse_json, parse_json_array};
 use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
 
@@ -37,9 +37,9 @@ pub fn from_json(body: &[u8]) -> Result<NewEvent, ApiError> {
 /// Reads a batch.
 ///
 /// # Errors
-/// `InvalidArgument` naming the attribute, with the index of its event.
-pub fn from_json_batch(body: &[u8]) -> Result<Vec<NewEvent>, ApiError> {
-    let batch: Vec<Members<'_>> = parse_json(json_text(body)?, "must be a JSON array of objects")?;
+/// `InvalidArgument` naming the attribute, with the index of its event; `TooLarge` for more than `events_max` of them.
+pub fn from_json_batch(body: &[u8], events_max: usize) -> Result<Vec<NewEvent>, ApiError> {
+    let batch: Vec<Members<'_>> = parse_json_array(json_text(body)?, events_max)?;
     let events = batch.into_iter().enumerate();
     events.map(|(index, members)| members.event().map_err(|error| error.of_event(index))).collect()
 }
@@ -191,7 +191,8 @@ pub(super) fn write_archived_json(out: &mut Vec<u8>, event: &StoredEvent) {
 
 fn write_event(out: &mut Vec<u8>, event: &StoredEvent, is_archived: bool) {
     let context = context_of(event);
-    let keeps_bytes = is_archived && memchr2(b'\n', b'\r', &event.data).is_some();
+    let is_padded = event.data.trim_ascii().len() < event.data.len();
+    let keeps_bytes = is_archived && (is_padded || memchr2(b'\n', b'\r', &event.data).is_some());
     out.extend_from_slice(b"{\"specversion\":\"");
     out.extend_from_slice(SPEC_VERSION.as_bytes());
     out.push(b'"');

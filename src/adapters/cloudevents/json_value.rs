@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::adapters::api_error::ApiError;
+use crate::domain::service::AppendEventsError;
 
 /// A value of JSON. What no attribute can be is read past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +40,59 @@ pub fn json_text(body: &[u8]) -> Result<&str, ApiError> {
 /// # Errors
 /// `InvalidArgument` about the body.
 pub fn parse_json<'a, T: Deserialize<'a>>(text: &'a str, shape: &str) -> Result<T, ApiError> {
-    serde_json::from_str(text).map_err(|error| {
-        if error.is_data() {
-            ApiError::invalid("the body", shape)
-        } else {
-            ApiError::invalid("the body", format!("must be JSON: {error}"))
+    serde_json::from_str(text).map_err(|error| unread(&error, shape))
+}
+
+fn unread(error: &serde_json::Error, shape: &str) -> ApiError {
+    if error.is_data() {
+        ApiError::invalid("the body", shape)
+    } else {
+        ApiError::invalid("the body", format!("must be JSON: {error}"))
+    }
+}
+
+/// Reads a body that is an array of objects, no more than `count_max` of them: a small body may have very many.
+///
+/// # Errors
+/// `InvalidArgument` about the body; `TooLarge` for more.
+pub fn parse_json_array<'a, T: Deserialize<'a>>(text: &'a str, count_max: usize) -> Result<Vec<T>, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = (&mut deserializer).deserialize_seq(UpTo { count_max, item: PhantomData });
+    let (items, count) =
+        read.and_then(|read| deserializer.end().map(|()| read)).map_err(|error| unread(&error, ARRAY))?;
+    if count > count_max {
+        return Err(AppendEventsError::TooManyEvents { events: count, events_max: count_max }.into());
+    }
+    Ok(items)
+}
+
+const ARRAY: &str = "must be a JSON array of objects";
+
+/// Takes up to so many items, and counts the others.
+struct UpTo<T> {
+    count_max: usize,
+    item: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for UpTo<T> {
+    type Value = (Vec<T>, usize);
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.count_max {
+            let Some(item) = sequence.next_element()? else { break };
+            items.push(item);
         }
-    })
+        let mut count = items.len();
+        while sequence.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok((items, count))
+    }
 }
 
 struct ValueVisitor;

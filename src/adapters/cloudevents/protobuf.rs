@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-use prost::Message;
+use bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::{DecodeError, Message};
 use prost_types::{Any, Timestamp as WireTime};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
@@ -16,6 +17,7 @@ use crate::adapters::cloudevents::attributes::{Attributes, POSITION, RECORDED_TI
 use crate::adapters::cloudevents::own_bytes::own_bytes;
 use crate::domain::context::{Context, DataForm, ExtensionValue, InvalidExtension, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::service::AppendEventsError;
 
 /// Nanoseconds of a second.
 const SECOND: i128 = 1_000_000_000;
@@ -31,11 +33,27 @@ pub fn from_protobuf(body: Bytes) -> Result<NewEvent, ApiError> {
 /// Reads a batch that is a body of its own.
 ///
 /// # Errors
-/// `InvalidArgument` naming the attribute, with the index of its event.
-pub fn from_protobuf_batch(body: Bytes) -> Result<Vec<NewEvent>, ApiError> {
+/// `InvalidArgument` naming the attribute, with the index of its event; `TooLarge` for more than `events_max` of them.
+pub fn from_protobuf_batch(body: Bytes, events_max: usize) -> Result<Vec<NewEvent>, ApiError> {
+    // Counted before they are made: an event that takes two bytes here takes hundreds in memory.
+    let events = count_fields(body.clone()).map_err(|_| undecodable("CloudEventBatch"))?;
+    if events > events_max {
+        return Err(AppendEventsError::TooManyEvents { events, events_max }.into());
+    }
     let batch = CloudEventBatch::decode(body).map_err(|_| undecodable("CloudEventBatch"))?;
     let events = batch.events.into_iter().enumerate();
     events.map(|(index, event)| from_message(event).map_err(|error| error.of_event(index))).collect()
+}
+
+/// How many fields a message has; the one of a batch repeats.
+fn count_fields(mut body: Bytes) -> Result<usize, DecodeError> {
+    let mut count = 0;
+    while body.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut body)?;
+        skip_field(wire_type, tag, &mut body, DecodeContext::default())?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn undecodable(message: &str) -> ApiError {

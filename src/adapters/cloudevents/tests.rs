@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use prost_types::Timestamp as WireTime;
 
-use super::proto::CloudEvent;
 use super::proto::cloud_event::cloud_event_attribute_value::Attr;
 use super::proto::cloud_event::{CloudEventAttributeValue, Data};
+use super::proto::{CloudEvent, CloudEventBatch};
 use super::*;
-use crate::domain::context::{Context, DataForm, GivenTime};
+use crate::domain::context::{Context, DataForm, GivenTime, MediaType};
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::position::Position;
 use crate::domain::timestamp::Timestamp;
@@ -158,9 +158,44 @@ fn refusals_name_the_attribute() {
         let detail = from_json(whole.as_bytes()).unwrap_err().detail;
         assert!(detail.starts_with(problem), "{whole}: {detail}");
     }
-    let detail = from_json_batch(format!("[{MINIMAL}}},{{}}]").as_bytes()).unwrap_err().detail;
+    let detail = from_json_batch(format!("[{MINIMAL}}},{{}}]").as_bytes(), 2).unwrap_err().detail;
     assert_eq!(detail, "[1].specversion is missing");
-    assert_eq!(from_json_batch(b"{}").unwrap_err().detail, "the body must be a JSON array of objects");
+    assert_eq!(from_json_batch(b"{}", 2).unwrap_err().detail, "the body must be a JSON array of objects");
+}
+
+#[test]
+fn batches_and_extensions_end_at_their_limits() {
+    let batch = |count: usize| format!("[{}]", vec![format!("{MINIMAL}}}"); count].join(","));
+    assert_eq!(from_json_batch(batch(2).as_bytes(), 2).unwrap().len(), 2);
+    let too_many = "the request has 3 events, at most 2 are allowed";
+    assert_eq!(from_json_batch(batch(3).as_bytes(), 2).unwrap_err().detail, too_many);
+    let event = to_message(&stored(from_json(format!("{MINIMAL}}}").as_bytes()).unwrap()));
+    let batch = |count| Bytes::from(CloudEventBatch { events: vec![event.clone(); count] }.encode_to_vec());
+    assert_eq!(from_protobuf_batch(batch(2), 2).unwrap().len(), 2);
+    assert_eq!(from_protobuf_batch(batch(3), 2).unwrap_err().detail, too_many);
+    assert_eq!(from_protobuf_batch(Bytes::from_static(&[10, 0, 10, 0, 10, 0]), 2).unwrap_err().detail, too_many);
+    let extended = |count: usize| {
+        let extensions: Vec<_> = (0..count).map(|number| format!(",\"x{number}\":true")).collect();
+        from_json(format!("{MINIMAL}{}}}", extensions.concat()).as_bytes()).map_err(|error| error.detail)
+    };
+    assert!(extended(250).is_ok());
+    assert_eq!(extended(251).unwrap_err(), "extensions must be at most 250");
+}
+
+#[test]
+fn archive_keeps_every_byte_of_json() {
+    for data in [" {\"a\":1}", "{\"a\":1}\t", "{\n\"a\":1}", "{\"a\": 1}", " "] {
+        let headers = headers(&[("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]);
+        let event = from_headers(&headers, Bytes::copy_from_slice(data.as_bytes())).unwrap();
+        let typed = Context {
+            data_content_type: MediaType::new("application/json".to_owned()).ok(),
+            ..context(&event).clone()
+        };
+        let event = NewEvent { context: Some(Box::new(typed)), ..event };
+        let mut line = Vec::new();
+        write_archived(&mut line, &stored(event));
+        assert_eq!(from_archived(&line).unwrap().event.data, data.as_bytes(), "{}", String::from_utf8_lossy(&line));
+    }
 }
 
 #[test]

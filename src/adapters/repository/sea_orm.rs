@@ -156,7 +156,16 @@ impl From<Unanswered> for RestoreError {
 impl EventRepository for SeaOrmRepository {
     async fn append(&self, requests: Arc<[AppendRequest]>) -> Result<GroupAppended, AppendError> {
         let writer = &self.store.writer;
-        writer.run(append::PATIENCE, |writer| Box::pin(async move { writer.append(&requests).await })).await?
+        let appended =
+            writer.run(append::PATIENCE, |writer| Box::pin(async move { writer.append(&requests).await })).await;
+        let appended = appended.unwrap_or_else(|unanswered| Err(unanswered.into()));
+        if !self.is_embedded() && matches!(appended, Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)))
+        {
+            // The next one may be written to another server, after a switch-over, and reads must follow: a server that lags
+            // behind would deny what is acknowledged.
+            self.store.readers.renew();
+        }
+        appended
     }
 
     async fn restore(&self, events: Vec<StoredEvent>) -> Result<(), RestoreError> {

@@ -4,8 +4,8 @@
 //! neither is binary mode if it says a version, and else the plain JSON of this interface.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 use crate::adapters::api_error::{ApiError, ApiErrorKind};
 use crate::adapters::cloudevents::{
@@ -36,6 +36,11 @@ impl ContentMode {
     /// # Errors
     /// `UnsupportedMediaType` with what is supported.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let is_plain = |coding: &HeaderValue| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+            let problem = "Content-Encoding must be left out or identity: compressed bodies are not taken";
+            return Err(ApiError::new(ApiErrorKind::UnsupportedMediaType, problem));
+        }
         let value = headers.get(CONTENT_TYPE).filter(|value| !value.is_empty());
         let text = value.map_or(Ok(""), |value| value.to_str()).map_err(|_| unsupported())?.to_ascii_lowercase();
         let mut parts = text.split(';').map(str::trim);
@@ -62,14 +67,15 @@ impl ContentMode {
     ///
     /// # Errors
     /// `InvalidArgument` naming the field, attribute or header, in a batch with the index of its event.
-    pub(super) fn read(self, headers: &HeaderMap, body: Bytes) -> Result<NewEvents, ApiError> {
+    /// `TooLarge` for a batch of more than `events_max` events.
+    pub(super) fn read(self, headers: &HeaderMap, body: Bytes, events_max: usize) -> Result<NewEvents, ApiError> {
         match self {
-            Self::Plain => new_event::parse(&body),
+            Self::Plain => new_event::parse(&body, events_max),
             Self::Binary => from_headers(headers, body).map(NewEvents::One),
             Self::StructuredJson => from_json(&body).map(NewEvents::One),
-            Self::BatchedJson => from_json_batch(&body).map(NewEvents::Batch),
+            Self::BatchedJson => from_json_batch(&body, events_max).map(NewEvents::Batch),
             Self::StructuredProtobuf => from_protobuf(body).map(NewEvents::One),
-            Self::BatchedProtobuf => from_protobuf_batch(body).map(NewEvents::Batch),
+            Self::BatchedProtobuf => from_protobuf_batch(body, events_max).map(NewEvents::Batch),
         }
     }
 }
@@ -84,8 +90,6 @@ fn unsupported() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn of(media_type: &'static str, has_version: bool) -> Option<ContentMode> {
@@ -114,6 +118,21 @@ mod tests {
         }
         for media_type in ["", "application/json", "text/plain", "image/png", "application/json;charset=iso-8859-1"] {
             assert_eq!(of(media_type, true), Some(ContentMode::Binary), "{media_type}");
+        }
+    }
+
+    #[test]
+    fn compressed_bodies_are_refused() {
+        for (coding, is_taken) in
+            [("identity", true), ("", true), ("Identity", true), ("gzip", false), ("identity, gzip", false)]
+        {
+            for has_version in [false, true] {
+                let mut headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+                if has_version {
+                    headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+                }
+                assert_eq!(ContentMode::of(&headers).is_ok(), is_taken, "{coding}");
+            }
         }
     }
 

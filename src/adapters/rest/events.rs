@@ -50,7 +50,7 @@ async fn append_request(state: &RestState, request: Request) -> Result<(AppendRe
     let mode = ContentMode::of(&headers)?;
     let bytes_max = request_body::body_bytes_max(state.service.limits());
     let body = request_body::read(&headers, body, bytes_max).await?;
-    let (events, is_batch) = match mode.read(&headers, body)? {
+    let (events, is_batch) = match mode.read(&headers, body, state.service.limits().batch_events_max)? {
         NewEvents::One(event) => (vec![event], false),
         NewEvents::Batch(events) => (events, true),
     };

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::adapters::api_error::ApiError;
-use crate::adapters::cloudevents::{JsonValue, decode_base64, json_text, parse_json};
+use crate::adapters::cloudevents::{JsonValue, decode_base64, json_text, parse_json, parse_json_array};
 use crate::domain::attribute::{EventId, EventSource, EventType, InvalidAttribute, Subject};
 use crate::domain::event::NewEvent;
 use crate::domain::timestamp::Timestamp;
@@ -28,10 +28,11 @@ pub(super) enum NewEvents {
 ///
 /// # Errors
 /// `InvalidArgument` naming the field, in a batch with the index of its event.
-pub(super) fn parse(body: &[u8]) -> Result<NewEvents, ApiError> {
+/// `TooLarge` for more than `events_max` of them.
+pub(super) fn parse(body: &[u8], events_max: usize) -> Result<NewEvents, ApiError> {
     let text = json_text(body)?;
     if text.trim_ascii_start().starts_with('[') {
-        let batch: Vec<Fields<'_>> = parse_json(text, "must be a JSON array of objects")?;
+        let batch: Vec<Fields<'_>> = parse_json_array(text, events_max)?;
         let events =
             batch.into_iter().enumerate().map(|(index, fields)| event(fields).map_err(|error| error.of_event(index)));
         return events.collect::<Result<_, _>>().map(NewEvents::Batch);
@@ -137,6 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::adapters::api_error::ApiErrorKind;
 
     fn one(events: NewEvents) -> NewEvent {
         match events {
@@ -146,13 +148,13 @@ mod tests {
     }
 
     fn detail(body: &str) -> String {
-        parse(body.as_bytes()).unwrap_err().detail
+        parse(body.as_bytes(), 2).unwrap_err().detail
     }
 
     #[test]
     fn event_is_read_with_what_counts() {
         let body = r#"{"x":[{"y":1e999}],"source":"sh\u006fp","type":"t","subject":"s","data":"AP8=","time":null}"#;
-        let event = one(parse(body.as_bytes()).unwrap());
+        let event = one(parse(body.as_bytes(), 2).unwrap());
         assert_eq!(event.event_source.as_str(), "shop");
         assert_eq!(event.event_type.as_str(), "t");
         assert_eq!(event.subject.as_str(), "s");
@@ -181,7 +183,7 @@ mod tests {
                     None => drop(body.as_object_mut().unwrap().remove(name)),
                 }
                 if name == "time" && problem == "is missing" {
-                    assert!(parse(body.to_string().as_bytes()).is_ok());
+                    assert!(parse(body.to_string().as_bytes(), 2).is_ok());
                 } else {
                     assert!(detail(&body.to_string()).starts_with(&format!("{name} {problem}")), "{body}");
                 }
@@ -202,7 +204,7 @@ mod tests {
         let read = |id: serde_json::Value| {
             let mut body = whole.clone();
             body["id"] = id;
-            parse(body.to_string().as_bytes()).map(one).map(|event| event.id).map_err(|error| error.detail)
+            parse(body.to_string().as_bytes(), 2).map(one).map(|event| event.id).map_err(|error| error.detail)
         };
         assert_eq!(read("x".into()), Ok(Some(EventId::from_stored("x".to_owned()))));
         for nothing in [serde_json::json!(null), serde_json::json!(7), serde_json::json!(-1), serde_json::json!(0.5)] {
@@ -216,10 +218,18 @@ mod tests {
     #[test]
     fn array_is_a_batch_whose_wrong_event_is_named() {
         let event = |subject| serde_json::json!({"source": "a", "type": "b", "subject": subject, "data": ""});
-        let batch = parse(serde_json::json!([event("x"), event("y")]).to_string().as_bytes()).unwrap();
+        let batch = parse(serde_json::json!([event("x"), event("y")]).to_string().as_bytes(), 2).unwrap();
         let NewEvents::Batch(events) = batch else { panic!("{batch:?}") };
         assert_eq!(events.iter().map(|event| event.subject.as_str()).collect::<Vec<_>>(), ["x", "y"]);
-        assert_eq!(parse(b" [ ] ").unwrap(), NewEvents::Batch(vec![]));
+        assert_eq!(parse(b" [ ] ", 2).unwrap(), NewEvents::Batch(vec![]));
+        let three = serde_json::json!([event("x"), event("y"), event("z")]).to_string();
+        let refused = parse(three.as_bytes(), 2).unwrap_err();
+        assert_eq!(
+            (refused.kind, refused.detail.as_str()),
+            (ApiErrorKind::TooLarge, "the request has 3 events, at most 2 are allowed")
+        );
+        // Not one of them is looked at.
+        assert_eq!(parse(b"[{},{},{}]", 2).unwrap_err().kind, ApiErrorKind::TooLarge);
         let wrong = serde_json::json!([event("x"), event("")]).to_string();
         assert_eq!(detail(&wrong), "[1].subject must not be empty");
         assert_eq!(detail("[1]"), "the body must be a JSON array of objects");
@@ -242,19 +252,19 @@ mod tests {
         for body in ["null", "1", "\"secret\"", "true"] {
             assert_eq!(detail(body), "the body must be a JSON object");
         }
-        assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().detail, "the body must be UTF-8");
+        assert_eq!(parse(b"{\"a\":\"\xff\"}", 2).unwrap_err().detail, "the body must be UTF-8");
     }
 
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = parse(&body);
+            let _ = parse(&body, 2);
         }
 
         #[test]
         fn data_comes_through(data in proptest::collection::vec(any::<u8>(), 0..64)) {
             let body = serde_json::json!({"source": "a", "type": "b", "subject": "c", "data": STANDARD.encode(&data)});
-            prop_assert_eq!(one(parse(body.to_string().as_bytes()).unwrap()).data, data);
+            prop_assert_eq!(one(parse(body.to_string().as_bytes(), 2).unwrap()).data, data);
         }
     }
 }

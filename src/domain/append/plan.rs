@@ -6,6 +6,7 @@ use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appende
 use crate::domain::attribute::{EventId, EventSource, Subject};
 use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::position::Position;
+use crate::domain::timestamp::Timestamp;
 
 /// What names an event: its source and the id that its producer gave it.
 ///
@@ -113,6 +114,9 @@ impl<'a: 'v, 'v> Planner<'a, 'v> {
     }
 }
 
+/// When nothing was recorded or happened: a microsecond after the beginning of the year 1.
+const NEVER_MICROS: i64 = -62_135_596_799_999_999;
+
 impl Known<'_> {
     fn position(&self) -> Position {
         match self {
@@ -124,7 +128,11 @@ impl Known<'_> {
     fn has_content_of(&self, event: &NewEvent) -> bool {
         match self {
             Self::Stored(stored) => stored.has_content_of(event),
-            Self::Planned(planned, _) => *planned == event,
+            // By the same rule, as it will be stored; what comes without a time gets the one of the commit.
+            Self::Planned(planned, position) => {
+                let recorded = Timestamp::from_unix_micros(NEVER_MICROS).expect("a time of the year 1");
+                (*planned).clone().stored(*position, recorded).has_content_of(event)
+            }
         }
     }
 }
@@ -136,7 +144,7 @@ mod tests {
     use super::*;
     use crate::domain::append::Precondition;
     use crate::domain::attribute::EventType;
-    use crate::domain::timestamp::Timestamp;
+    use crate::domain::context::{Context, ExtensionName, ExtensionValue, Extensions};
 
     fn subject(text: &str) -> Subject {
         Subject::from_stored(text.to_owned())
@@ -199,6 +207,25 @@ mod tests {
         let requests = [twice, request(vec![event("y", "a", "1")])];
         let expected = vec![Ok(vec![new(10), again(10), again(4)]), Ok(vec![again(10)])];
         assert_eq!(outcomes(&requests, &view), (1, expected));
+    }
+
+    #[test]
+    fn same_event_in_another_form_is_the_same_before_it_is_stored_too() {
+        let in_form = |value: ExtensionValue| {
+            let extensions = Extensions::from([(ExtensionName::new("n".to_owned()).unwrap(), value)]);
+            NewEvent { context: Some(Box::new(Context { extensions, ..Context::default() })), ..event("x", "a", "1") }
+        };
+        let (number, text) =
+            (in_form(ExtensionValue::Integer(5)), in_form(ExtensionValue::text("5".to_owned()).unwrap()));
+        let requests = [request(vec![number.clone(), text.clone()]), request(vec![text])];
+        assert_eq!(
+            outcomes(&requests, &LogView::default()),
+            (1, vec![Ok(vec![new(10), again(10)]), Ok(vec![again(10)])])
+        );
+        let timed = NewEvent { time: Some(Timestamp::from_unix_micros(0).unwrap()), ..event("x", "a", "1") };
+        let requests = [request(vec![timed.clone()]), request(vec![event("x", "a", "1")]), request(vec![timed])];
+        let taken = Err(AppendRefusal::IdConflict { index: 0, position: at(10) });
+        assert_eq!(outcomes(&requests, &LogView::default()), (1, vec![Ok(vec![new(10)]), taken, Ok(vec![again(10)])]));
     }
 
     #[test]

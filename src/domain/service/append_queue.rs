@@ -76,7 +76,8 @@ impl AppendQueue {
         }
         let events = state.events + waiting.events();
         let bytes = state.bytes + bytes;
-        if events > self.events_max || bytes > self.bytes_max {
+        // One that is allowed fits into an empty queue, whatever it has besides events.
+        if (events > self.events_max || bytes > self.bytes_max) && !state.waiting.is_empty() {
             drop(state);
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(AppendEventsError::QueueFull { events_max: self.events_max, bytes_max: self.bytes_max });
@@ -157,6 +158,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::domain::append::Precondition;
     use crate::domain::attribute::{EventSource, EventType, Subject};
     use crate::domain::event::NewEvent;
 
@@ -171,6 +173,23 @@ mod tests {
             context: None,
         };
         AppendRequest { events: vec![event; events], preconditions: Vec::new() }
+    }
+
+    fn assuming(events: usize, preconditions: usize) -> AppendRequest {
+        let assumed = Precondition { subject: Subject::from_stored("s".repeat(10)), last: None };
+        AppendRequest { preconditions: vec![assumed; preconditions], ..request(events, 0) }
+    }
+
+    #[tokio::test]
+    async fn preconditions_take_room_in_queue_and_group() {
+        let queue = AppendQueue::new(100_000, 1_000);
+        let _large = queue.push(assuming(1, 1_000), None).expect("fits into an empty queue, as anything allowed");
+        assert!(queue.depth().bytes > 10_000);
+        assert!(matches!(queue.push(request(1, 1), None), Err(AppendEventsError::QueueFull { .. })));
+        assert_eq!(group_sizes(&queue).await, [1]);
+        let queue = AppendQueue::new(100_000, 1_000_000);
+        let halves: Vec<_> = (0..4).map(|_| queue.push(assuming(1, GROUP_EVENTS_MAX / 2 - 1), None).unwrap()).collect();
+        assert_eq!((group_sizes(&queue).await, halves.len()), (vec![2, 2], 4));
     }
 
     async fn group_sizes(queue: &AppendQueue) -> Vec<usize> {

@@ -142,9 +142,9 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..200)) {
-        let _ = (from_json(&bytes), from_json_batch(&bytes));
+        let _ = (from_json(&bytes), from_json_batch(&bytes, 100));
         let bytes = Bytes::from(bytes);
-        let _ = (from_protobuf(bytes.clone()), from_protobuf_batch(bytes));
+        let _ = (from_protobuf(bytes.clone()), from_protobuf_batch(bytes, 100));
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub(super) async fn migrate(db: DatabaseConnection) -> Result<Engine, ConnectErr
         let engine = engine(&db).await?;
         if !is_current(&db).await? {
             lock(&db).await?;
-            Migrator::up(&db, None).await?;
+            // Another process may have done it while this one waited.
+            if !is_current(&db).await? {
+                Migrator::up(&db, None).await?;
+            }
             unlock(&db).await?;
         }
         db.close().await?;

@@ -5,6 +5,7 @@
 //! is closed, so that a server that does not answer takes no place for longer than the call.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub(super) struct Pool {
     places: Arc<Semaphore>,
     /// The last one used is the next one used.
     idle: Mutex<Vec<Idle>>,
+    /// Goes up when no connection that is open is to be used again.
+    generation: AtomicU64,
 }
 
 struct Idle {
@@ -63,6 +66,8 @@ enum Driver {
 pub(super) struct Lease {
     pool: Arc<Pool>,
     driver: Option<Driver>,
+    /// That of the pool before it was taken.
+    generation: u64,
     is_done: bool,
     /// Given back last.
     _place: OwnedSemaphorePermit,
@@ -115,18 +120,25 @@ impl<T> Readable for T where
 impl Pool {
     pub(super) fn new(target: Target, connections_max: usize) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(connections_max));
-        Arc::new(Self { target, places, idle: Mutex::default() })
+        Arc::new(Self { target, places, idle: Mutex::default(), generation: AtomicU64::default() })
+    }
+
+    /// Has every later call take a new connection.
+    pub(super) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.idle().clear();
     }
 
     /// A connection that has just been used, or has answered, or is new.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, sqlx::Error> {
         let leasing = async {
             let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_closed| sqlx::Error::PoolClosed)?;
+            let generation = self.generation.load(Ordering::Acquire);
             let driver = match self.living().await {
                 Some(driver) => driver,
                 None => self.target.connect().await?,
             };
-            Ok(Lease { pool: Arc::clone(self), driver: Some(driver), is_done: false, _place: place })
+            Ok(Lease { pool: Arc::clone(self), driver: Some(driver), generation, is_done: false, _place: place })
         };
         tokio::time::timeout(ACQUIRE_TIMEOUT, leasing).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -148,8 +160,11 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, driver: Driver) {
+    fn give_back(&self, driver: Driver, generation: u64) {
         let mut idle = self.idle();
+        if generation != self.generation.load(Ordering::Acquire) {
+            return;
+        }
         idle.retain(|idle| idle.since.elapsed() < IDLE_MAX);
         idle.push(Idle { driver, since: Instant::now() });
     }
@@ -232,7 +247,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.driver.take() {
-            Some(driver) if self.is_done => self.pool.give_back(driver),
+            Some(driver) if self.is_done => self.pool.give_back(driver, self.generation),
             // Those that wait may be no better.
             Some(_) | None => self.pool.idle().clear(),
         }
