@@ -57,6 +57,20 @@ fn a_database_that_stays_away_is_waited_for_and_then_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_most_talkative_log_has_no_password() {
+    let nats = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://user:s3cret@{}", nats.local_addr().unwrap());
+    let envs = [("NATS_URL", url.as_str()), ("RUST_LOG", "trace")];
+    let (server, tried) = tokio::join!(Server::start(&[], &envs), nats.accept());
+    drop(tried.unwrap());
+    server.append("s", b"x").await;
+    server.signal("TERM");
+    assert!(server.wait_for_exit().await.success());
+    let text = server.log_text();
+    assert!(text.contains("DEBUG") && !text.contains("s3cret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_another_process_keeps_to_itself_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/events.db", directory.path().display());

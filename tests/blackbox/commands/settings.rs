@@ -3,8 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::commands::{end, run};
+use crate::commands::{command, end, run, signal};
 use crate::databases;
 use crate::harness::Server;
 use crate::proxy::{Network, Proxy};
@@ -13,6 +14,31 @@ use crate::transport::write_certificate;
 async fn healthcheck(url: &str) -> super::Ended {
     let directory = tempfile::tempdir().unwrap();
     run(directory.path(), &["healthcheck", "--url", url, "--timeout", "1"], &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_on_this_machine_is_not_looked_for_through_a_proxy() {
+    let server = Server::start(&[], &[]).await;
+    let url = server.url();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{nobody}");
+    let envs = [("http_proxy", nobody.as_str()), ("HTTP_PROXY", nobody.as_str()), ("ALL_PROXY", nobody.as_str())];
+    run(server.directory(), &["healthcheck", "--url", &url, "--timeout", "5"], &envs).await.exits(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_signal_ends_what_waits_for_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("mysql://u:p@{}/events", silent.local_addr().unwrap());
+    let mut migrate = command(directory.path(), ["migrate"], &[("DATABASE_URL", &url)]).spawn().unwrap();
+    let _open = silent.accept().await.unwrap();
+    signal(&migrate, "INT");
+    // The first one is heard before the next ones are listened for.
+    while tokio::time::timeout(Duration::from_millis(100), migrate.wait()).await.is_err() {
+        signal(&migrate, "TERM");
+    }
+    end(migrate).await.exits(130);
 }
 
 #[tokio::test(flavor = "multi_thread")]
