@@ -1,12 +1,13 @@
-//! A store for the tests of the domain.
+//! What the tests of the domain share.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::domain::append::AppendRequest;
-use crate::domain::attribute::{EventType, Subject};
-use crate::domain::event::StoredEvent;
+use crate::domain::attribute::{EventSource, EventType, Subject};
+use crate::domain::event::{NewEvent, StoredEvent};
 use crate::domain::filter::Filter;
 use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
@@ -14,6 +15,19 @@ use crate::ports::event_repository::{
     AppendError, DeleteError, EventRepository, GroupAppended, LatestPage, LatestQuery, Page, ReadError, ReadQuery,
     RestoreError,
 };
+
+/// A plain event of this type with so many bytes of data.
+pub(in crate::domain) fn new_event(event_type: &str, bytes: usize) -> NewEvent {
+    NewEvent {
+        id: None,
+        event_source: EventSource::from_stored(String::new()),
+        event_type: EventType::from_stored(event_type.to_owned()),
+        subject: Subject::from_stored(String::new()),
+        time: None,
+        data: Bytes::from(vec![0; bytes]),
+        context: None,
+    }
+}
 
 /// A store that appends and reads as a test says, and is empty otherwise.
 pub(in crate::domain) struct Scripted<A, R> {

@@ -104,24 +104,13 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::domain::attribute::{EventSource, EventType, Subject};
     use crate::domain::log::testing::position;
+    use crate::domain::testing::new_event;
 
     fn commit(first: i64, bytes: usize) -> FreshEvents {
-        let event = NewEvent {
-            id: None,
-            event_source: EventSource::from_stored(String::new()),
-            event_type: EventType::from_stored(String::new()),
-            subject: Subject::from_stored(String::new()),
-            time: None,
-            data: Bytes::from(vec![0; bytes]),
-            context: None,
-        };
         let recorded = Timestamp::from_unix_micros(7).unwrap();
-        FreshEvents { first: position(first), events: vec![event; 2], recorded, epoch: 0 }
+        FreshEvents { first: position(first), events: vec![new_event("", bytes); 2], recorded, epoch: 0 }
     }
 
     #[test]

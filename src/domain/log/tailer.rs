@@ -207,30 +207,18 @@ impl Log {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
     use futures_util::stream;
 
     use super::*;
     use crate::domain::append::AppendRequest;
-    use crate::domain::attribute::{EventSource, EventType, Subject};
-    use crate::domain::event::NewEvent;
     use crate::domain::log::testing::position;
-    use crate::domain::testing::Scripted;
+    use crate::domain::testing::{Scripted, new_event};
     use crate::domain::timestamp::Timestamp;
     use crate::ports::event_repository::AppendError;
 
     fn commit(at: i64, epoch: u64) -> FreshEvents {
-        let event = NewEvent {
-            id: None,
-            event_source: EventSource::from_stored(String::new()),
-            event_type: EventType::from_stored(String::new()),
-            subject: Subject::from_stored(String::new()),
-            time: None,
-            data: Bytes::new(),
-            context: None,
-        };
         let recorded = Timestamp::from_unix_micros(7).unwrap();
-        FreshEvents { first: position(at), events: vec![event], recorded, epoch }
+        FreshEvents { first: position(at), events: vec![new_event("", 0)], recorded, epoch }
     }
 
     #[tokio::test(start_paused = true)]

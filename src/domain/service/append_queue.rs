@@ -155,24 +155,13 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::domain::append::Precondition;
-    use crate::domain::attribute::{EventSource, EventType, Subject};
-    use crate::domain::event::NewEvent;
+    use crate::domain::attribute::Subject;
+    use crate::domain::testing::new_event;
 
     fn request(events: usize, bytes: usize) -> AppendRequest {
-        let event = NewEvent {
-            id: None,
-            event_source: EventSource::from_stored(String::new()),
-            event_type: EventType::from_stored(String::new()),
-            subject: Subject::from_stored(String::new()),
-            time: None,
-            data: Bytes::from(vec![0; bytes]),
-            context: None,
-        };
-        AppendRequest { events: vec![event; events], preconditions: Vec::new() }
+        AppendRequest { events: vec![new_event("", bytes); events], preconditions: Vec::new() }
     }
 
     fn assuming(events: usize, preconditions: usize) -> AppendRequest {

@@ -9,11 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::domain::append::AppendRequest;
-use crate::domain::attribute::{EventSource, EventType};
-use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::event::StoredEvent;
 use crate::domain::log::FreshEvents;
 use crate::domain::log::testing::{position, stored};
-use crate::domain::testing::Scripted;
+use crate::domain::testing::{Scripted, new_event};
 use crate::ports::event_repository::{AppendError, Page, ReadQuery};
 
 /// Bytes of the newest events in memory: room for all that is appended here.
@@ -63,17 +62,8 @@ async fn log(events: i64, event_bytes: usize) -> (Arc<Row>, Arc<Log>) {
 /// Appends so many events by one commit, and waits until they are in memory.
 async fn append(log: &Arc<Log>, events: usize) {
     let head = log.known().head.unwrap();
-    let event = NewEvent {
-        id: None,
-        event_source: EventSource::from_stored("row".to_owned()),
-        event_type: EventType::from_stored("row".to_owned()),
-        subject: Subject::from_stored("row".to_owned()),
-        time: None,
-        data: Bytes::from_static(b"appended"),
-        context: None,
-    };
     let recorded = Timestamp::from_unix_micros(1).unwrap();
-    let (first, events) = (head.next().unwrap(), vec![event; events]);
+    let (first, events) = (head.next().unwrap(), vec![new_event("row", 10); events]);
     let through = position(head.get() + i64::try_from(events.len()).unwrap());
     log.feed(Some(FreshEvents { first, events, recorded, epoch: log.epoch() }), through);
     let following = Arc::clone(log);

@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::domain::append::{LogView, Precondition, plan};
-use crate::domain::attribute::{EventSource, EventType, Subject};
-use crate::domain::event::NewEvent;
+use crate::domain::attribute::Subject;
 use crate::domain::service::{Failures, ServiceLimits};
-use crate::domain::testing::Scripted;
+use crate::domain::testing::{Scripted, new_event};
 use crate::ports::event_repository::{Page, ReadQuery};
 use crate::ports::notifier::Notifier;
 
@@ -65,16 +63,7 @@ fn service_on(
 }
 
 fn request(event_type: &str, bytes: usize, count: usize) -> AppendRequest {
-    let event = NewEvent {
-        id: None,
-        event_source: EventSource::from_stored(String::new()),
-        event_type: EventType::from_stored(event_type.to_owned()),
-        subject: Subject::from_stored(String::new()),
-        time: None,
-        data: Bytes::from(vec![0; bytes]),
-        context: None,
-    };
-    AppendRequest { events: vec![event; count], preconditions: Vec::new() }
+    AppendRequest { events: vec![new_event(event_type, bytes); count], preconditions: Vec::new() }
 }
 
 /// Appends all of them at once, waits for `pause`, then writes; returns the answers and the reports.
