@@ -216,3 +216,21 @@ async fn long_way_without_a_match_has_signs_of_life() {
     }
     assert!(matches!(items.next().await.unwrap().unwrap(), SubscriptionItem::CaughtUp(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn reader_has_signs_of_life_while_the_store_is_away() {
+    let store = Scripted {
+        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is away".into())),
+        read: |_: &ReadQuery| Err(ReadError::Unavailable("it is away".into())),
+        head: Some(position(10)),
+    };
+    let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
+    log.start().await.unwrap();
+    let began = Instant::now();
+    let mut items = Box::pin(reader_with(&log, Duration::from_secs(15)).into_stream());
+    for count in 1..=3 {
+        let item = items.next().await.unwrap().unwrap();
+        assert!(matches!(item, SubscriptionItem::Heartbeat(None)), "{item:?}");
+        assert!(began.elapsed() < Duration::from_secs(15) * count + Duration::from_secs(1));
+    }
+}
