@@ -4,13 +4,13 @@ mod frames;
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Response, StatusCode, Url};
+use reqwest::{Certificate, Response, StatusCode};
 use serde::Deserialize;
+use url::{Host, Url};
 
 use crate::adapters::cloudevents::JSON_BATCH;
 use frames::Frames;
@@ -34,12 +34,6 @@ pub struct ClientOptions {
     pub takes_any_certificate: bool,
     /// The only authority to trust, PEM; those of the system when `None`.
     pub authority: Option<PathBuf>,
-}
-
-fn is_on_this_machine(url: &str) -> bool {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A server to talk to.
@@ -279,4 +273,14 @@ fn detail(text: &str) -> String {
         |_| text.chars().take(SHOWN_BYTES_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect(),
         |Problem { detail }| detail,
     )
+}
+
+/// Whether `url` leads to a server on this machine.
+fn is_on_this_machine(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
 }

@@ -63,12 +63,18 @@ pub enum AppendRefusal {
 const PRECONDITION_BYTES: usize = size_of::<Precondition>();
 
 impl AppendRequest {
-    /// Bytes of the events ([`NewEvent::size_bytes`]) and of the preconditions.
+    /// Bytes of the events ([`NewEvent::size_bytes`]).
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.events.iter().map(NewEvent::size_bytes).sum()
+    }
+
+    /// Bytes of the events and of the preconditions.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let preconditions = self.preconditions.iter();
         let preconditions = preconditions.map(|assumed| PRECONDITION_BYTES + assumed.subject.as_str().len());
-        self.events.iter().map(NewEvent::size_bytes).chain(preconditions).sum()
+        self.event_bytes() + preconditions.sum::<usize>()
     }
 }
 

@@ -36,6 +36,16 @@ pub(in crate::domain) struct Scripted<A, R> {
     pub(in crate::domain) head: Option<Position>,
 }
 
+/// A store that is only read, see [`Scripted::to_read`].
+type ToRead<R> = Scripted<fn(&[AppendRequest]) -> Result<GroupAppended, AppendError>, R>;
+
+impl<R> ToRead<R> {
+    /// A store with events up to `head`, which takes no more.
+    pub(in crate::domain) fn to_read(head: Position, read: R) -> Self {
+        Self { append: |_| Err(AppendError::Unavailable("it is only read".into())), read, head: Some(head) }
+    }
+}
+
 #[async_trait]
 impl<A, R> EventRepository for Scripted<A, R>
 where

@@ -24,7 +24,7 @@ pub(super) const RECORDED_TIME: &str = "recordedtime";
 /// The extension that says of an event in an archive that its producer chose its place in the log for an id.
 pub(super) const OWN_ID: &str = "eventsdbownid";
 
-/// Extensions of one event: as headers, all of them must fit into a head.
+/// Extensions of one event: more than anybody uses, and few enough to go out as headers.
 const EXTENSIONS_MAX: usize = 250;
 
 /// Attributes that are still coming in.

@@ -191,8 +191,8 @@ pub(super) fn write_archived_json(out: &mut Vec<u8>, event: &StoredEvent) {
 
 fn write_event(out: &mut Vec<u8>, event: &StoredEvent, is_archived: bool) {
     let context = context_of(event);
-    let is_padded = event.data.trim_ascii().len() < event.data.len();
-    let keeps_bytes = is_archived && (is_padded || memchr2(b'\n', b'\r', &event.data).is_some());
+    let is_padded = || event.data.trim_ascii().len() < event.data.len();
+    let keeps_bytes = is_archived && (is_padded() || memchr2(b'\n', b'\r', &event.data).is_some());
     out.extend_from_slice(b"{\"specversion\":\"");
     out.extend_from_slice(SPEC_VERSION.as_bytes());
     out.push(b'"');

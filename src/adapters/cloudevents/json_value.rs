@@ -51,6 +51,9 @@ fn unread(error: &serde_json::Error, shape: &str) -> ApiError {
     }
 }
 
+/// The shape of a batch.
+const ARRAY: &str = "must be a JSON array of objects";
+
 /// Reads a body that is an array of objects, no more than `count_max` of them: a small body may have very many.
 ///
 /// # Errors
@@ -65,8 +68,6 @@ pub fn parse_json_array<'a, T: Deserialize<'a>>(text: &'a str, count_max: usize)
     }
     Ok(items)
 }
-
-const ARRAY: &str = "must be a JSON array of objects";
 
 /// Takes up to so many items, and counts the others.
 struct UpTo<T> {

@@ -210,11 +210,9 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::domain::append::AppendRequest;
     use crate::domain::log::testing::position;
     use crate::domain::testing::{Scripted, new_event};
     use crate::domain::timestamp::Timestamp;
-    use crate::ports::event_repository::AppendError;
 
     fn commit(at: i64, epoch: u64) -> FreshEvents {
         let recorded = Timestamp::from_unix_micros(7).unwrap();
@@ -223,11 +221,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn event_that_cannot_be_read_is_left_to_those_who_ask_for_it() {
-        let store = Scripted {
-            append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
-            read: |_: &ReadQuery| Err(ReadError::Corrupt("of another version".into())),
-            head: Some(position(10)),
-        };
+        let store =
+            Scripted::to_read(position(10), |_: &ReadQuery| Err(ReadError::Corrupt("of another version".into())));
         let log = Arc::new(Log::new(Arc::new(store), 1_000_000));
         log.start().await.unwrap();
         let following = Arc::clone(&log);

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::append::{AppendOutcome, AppendRefusal, AppendRequest, Appended};
-use crate::domain::event::NewEvent;
 use crate::domain::log::FreshEvents;
 use crate::domain::log_state::LogState;
 use crate::domain::position::Position;
@@ -254,7 +253,7 @@ impl EventService {
         if preconditions > preconditions_max {
             return Err(AppendEventsError::TooManyPreconditions { preconditions, preconditions_max });
         }
-        let (bytes, bytes_max) = (request.events.iter().map(NewEvent::size_bytes).sum(), limits.batch_bytes_max);
+        let (bytes, bytes_max) = (request.event_bytes(), limits.batch_bytes_max);
         // A lone event has a limit of its own.
         if events > 1 && bytes > bytes_max {
             return Err(AppendEventsError::BatchTooLarge { bytes, bytes_max });

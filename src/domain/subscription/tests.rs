@@ -8,12 +8,11 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::domain::append::AppendRequest;
 use crate::domain::event::StoredEvent;
 use crate::domain::log::FreshEvents;
 use crate::domain::log::testing::{position, stored};
 use crate::domain::testing::{Scripted, new_event};
-use crate::ports::event_repository::{AppendError, Page, ReadQuery};
+use crate::ports::event_repository::{Page, ReadQuery};
 
 /// Bytes of the newest events in memory: room for all that is appended here.
 const TAIL_BYTES: usize = 4 * 1024 * 1024;
@@ -49,11 +48,7 @@ impl Row {
 async fn log(events: i64, event_bytes: usize) -> (Arc<Row>, Arc<Log>) {
     let (row, data) = (Arc::new(Row::default()), Bytes::from(vec![0; event_bytes]));
     let asked = Arc::clone(&row);
-    let store = Scripted {
-        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
-        read: move |query: &ReadQuery| Ok(asked.read(query, &data)),
-        head: Some(position(events)),
-    };
+    let store = Scripted::to_read(position(events), move |query: &ReadQuery| Ok(asked.read(query, &data)));
     let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
     log.start().await.unwrap();
     (row, log)
@@ -198,14 +193,10 @@ async fn what_was_deleted_meanwhile_is_not_given() {
 
 #[tokio::test]
 async fn long_way_without_a_match_has_signs_of_life() {
-    let store = Scripted {
-        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is only read".into())),
-        read: |query: &ReadQuery| {
-            let looked_at = position(query.after.map_or(0, Position::get) + 1_000);
-            Ok(Page { events: Vec::new(), reached: looked_at.min(query.through) })
-        },
-        head: Some(position(3_500)),
-    };
+    let store = Scripted::to_read(position(3_500), |query: &ReadQuery| {
+        let looked_at = position(query.after.map_or(0, Position::get) + 1_000);
+        Ok(Page { events: Vec::new(), reached: looked_at.min(query.through) })
+    });
     let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
     log.start().await.unwrap();
     // Always due.
@@ -219,11 +210,7 @@ async fn long_way_without_a_match_has_signs_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn reader_has_signs_of_life_while_the_store_is_away() {
-    let store = Scripted {
-        append: |_: &[AppendRequest]| Err(AppendError::Unavailable("it is away".into())),
-        read: |_: &ReadQuery| Err(ReadError::Unavailable("it is away".into())),
-        head: Some(position(10)),
-    };
+    let store = Scripted::to_read(position(10), |_: &ReadQuery| Err(ReadError::Unavailable("it is away".into())));
     let log = Arc::new(Log::new(Arc::new(store), TAIL_BYTES));
     log.start().await.unwrap();
     let began = Instant::now();

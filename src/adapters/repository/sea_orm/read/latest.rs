@@ -34,13 +34,14 @@ const ATTEMPTS: u32 = 20;
 
 /// A page of last events.
 pub(super) async fn latest(reader: &mut Reader<'_>, query: &LatestQuery) -> Result<LatestPage, Error> {
-    for _ in 1..ATTEMPTS {
-        if let Some(page) = attempt(reader, query, Holes::EndThePage).await? {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let holes = if attempts < ATTEMPTS { Holes::EndThePage } else { Holes::ArePassed };
+        if let Some(page) = attempt(reader, query, holes).await? {
             return Ok(page);
         }
     }
-    let page = attempt(reader, query, Holes::ArePassed).await?;
-    Ok(page.unwrap_or(LatestPage { events: Vec::new(), reached: None }))
 }
 
 /// What becomes of a page where an event is not there any more.
